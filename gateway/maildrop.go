@@ -76,6 +76,11 @@ type Account struct {
 	Adapter  Adapter     // opens the maildrop
 	Folder   string      // the folder asked for with name+folder; "" is the adapter's default
 	Upstream Credentials // what to log in with where the store checks passwords; zero otherwise
+
+	// Forwarded says that Upstream is what the client itself sent, so that a
+	// refusal is Refused. Otherwise the operator's own secret was refused, which
+	// is Unusable.
+	Forwarded bool
 }
 
 // Credentials are what a client presents to prove who it is, or what the
