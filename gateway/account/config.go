@@ -1,0 +1,98 @@
+package account
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"pop3gw/gateway"
+)
+
+// Config is what a Directory is made of.
+type Config struct {
+	Users  []User  // names with a password of their own; they win over every route
+	Routes []Route // everybody else; the first whose pattern fits decides
+
+	// DefaultDomain is appended as "@domain" to a name that has no "@".
+	// "" appends nothing.
+	DefaultDomain string
+
+	// LowerCase folds the whole login name, local part and domain, to lower
+	// case. Folders are never folded.
+	LowerCase bool
+
+	// MaxHashing is the number of costly password checks at a time; others
+	// wait. 0 is one for each processor the process may use.
+	MaxHashing int
+
+	// RememberFor is how long a verified password is good without another
+	// costly check, counted from the check. 0 is 5 minutes, negative is never.
+	RememberFor time.Duration
+
+	// Log gets a warning for each line of a passwd-file that cannot be used.
+	// nil discards them.
+	Log *slog.Logger
+}
+
+// User is one login name.
+type User struct {
+	Name string // as typed by the client; brought to the normal form by New
+
+	// Password is a hash in crypt style ("$argon2id$...") or with a scheme of
+	// Dovecot ("{SSHA}...", "{PLAIN}secret"). "" leaves the check to the store,
+	// which gets the client's password under UpstreamUser.
+	Password string
+
+	Target Target
+
+	// UpstreamUser and UpstreamPassword log in where the store checks
+	// passwords. UpstreamUser is Name's normal form if "".
+	UpstreamUser, UpstreamPassword string
+}
+
+// Route is where the names that fit a pattern go.
+type Route struct {
+	Pattern string // "*" stands for any octets, "?" for one character; case does not matter
+	Target  Target
+
+	// PasswdFile is the path of a file in the format of Dovecot's passwd-file
+	// that holds the hashes of this route's users. "" leaves the check to the
+	// store. Where the store wants a password too and has no master user, the
+	// client's, once verified, is passed on.
+	PasswdFile string
+}
+
+// Target is an adapter and what it can do.
+type Target struct {
+	Adapter gateway.Adapter
+
+	// Folders lets name+folder, name+folder@domain and name@domain+folder open
+	// another folder of the user name or name@domain.
+	Folders bool
+
+	// ChecksPasswords says that the store wants a user name and a password, and
+	// so can check a client's: true for IMAP, false for Maildir.
+	ChecksPasswords bool
+
+	// MasterUser says that the adapter logs in with credentials of its own on
+	// behalf of any user. It then gets the name alone, and the password is
+	// checked here: every user has a hash, every route a PasswdFile.
+	MasterUser bool
+}
+
+// ConfigError says which entry of a Config is wrong.
+type ConfigError struct {
+	Table string // "users", "routes" or "login", as the configuration file calls them
+	Index int    // 0-based entry of Users or Routes; -1 for none
+	Key   string // key within the entry: "name", "password", "users", "passwd_file"...
+	Err   error  // what was found and what to change
+}
+
+func (e *ConfigError) Error() string {
+	if e.Index < 0 {
+		return fmt.Sprintf("%s.%s: %v", e.Table, e.Key, e.Err)
+	}
+	return fmt.Sprintf("%s, entry %d, %s: %v", e.Table, e.Index+1, e.Key, e.Err)
+}
+
+func (e *ConfigError) Unwrap() error { return e.Err }
