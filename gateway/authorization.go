@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	tlsHandshakeTimeout = 30 * time.Second
+	maxFailureDelay     = 30 * time.Second
+)
+
+// mayUsePasswords says whether a password may cross the connection as it is.
+func (s *session) mayUsePasswords() bool {
+	switch s.options.CleartextLogin {
+	case CleartextAlways:
+		return true
+	case CleartextLoopback:
+		return s.tls != nil || s.addr.IsLoopback()
+	}
+	return s.tls != nil
+}
+
+func (s *session) mayStartTLS() bool {
+	return s.options.TLS != nil && !s.options.Implicit && s.tls == nil
+}
+
+// permit reports why a way to log in cannot be used now, or nil.
+func (s *session) permit(mechanism string) error {
+	if !s.options.offers(mechanism) {
+		return badCommand("this way to log in is not offered here")
+	}
+	if mechanism == "APOP" || s.mayUsePasswords() { // APOP shows no password
+		return nil
+	}
+	if s.mayStartTLS() {
+		return badCommand("no password on a connection without TLS: send STLS first")
+	}
+	return badCommand("no password on a connection without TLS")
+}
+
+func (s *session) user(rest string) error {
+	if err := s.permit("USER"); err != nil {
+		return err
+	}
+	name := strings.Trim(rest, " ")
+	switch {
+	case name == "":
+		return badCommand("USER takes a name")
+	case strings.Contains(name, " "):
+		return badCommand("USER takes one name, without spaces")
+	}
+	s.name = name
+	s.conn.reply("+OK", "send PASS") // whoever it is (RFC 1939 §7)
+	return nil
+}
+
+// pass takes the rest of its line as the password, spaces and all (RFC 1939 §7).
+func (s *session) pass(rest string) error {
+	defer s.conn.forgetSecret()
+	if err := s.permit("USER"); err != nil {
+		return err
+	}
+	name := s.name
+	s.name = ""
+	switch {
+	case name == "":
+		return badCommand("USER comes before PASS")
+	case rest == "":
+		return badCommand("PASS takes a password")
+	}
+	return s.logIn("USER", Credentials{User: name, Password: rest})
+}
+
+func (s *session) apop(args []string) error {
+	if err := s.permit("APOP"); err != nil {
+		return err
+	}
+	return s.logIn("APOP", Credentials{User: args[0], Timestamp: s.timestamp, Digest: strings.ToLower(args[1])})
+}
+
+// saslMechanisms are those of AUTH.
+func (s *session) saslMechanisms() []string {
+	var names []string
+	for _, name := range Mechanisms {
+		if _, ok := saslExchanges[name]; ok && s.options.offers(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// saslExchanges read the credentials of each mechanism of AUTH. respond returns
+// the client's answer to a challenge.
+var saslExchanges = map[string]func(respond func(challenge string) ([]byte, error)) (Credentials, error){
+	"PLAIN": plain,
+	"LOGIN": login,
+}
+
+// plain is RFC 4616.
+func plain(respond func(string) ([]byte, error)) (Credentials, error) {
+	response, err := respond("")
+	if err != nil {
+		return Credentials{}, err
+	}
+	parts := bytes.Split(response, []byte{0})
+	if len(parts) != 3 {
+		return Credentials{}, badCommand("PLAIN takes an identity, a name and a password")
+	}
+	c := Credentials{Identity: string(parts[0]), User: string(parts[1]), Password: string(parts[2])}
+	if c.Identity == c.User {
+		c.Identity = ""
+	}
+	return c, nil
+}
+
+// login has no standard; clients know its two prompts, and some send the name
+// as initial response.
+func login(respond func(string) ([]byte, error)) (Credentials, error) {
+	name, err := respond("Username:")
+	if err != nil {
+		return Credentials{}, err
+	}
+	password, err := respond("Password:")
+	return Credentials{User: string(name), Password: string(password)}, err
+}
+
+func (s *session) auth(args []string) error {
+	if len(args) == 0 { // not in a standard, and asked by many clients
+		b := []byte("+OK mechanisms follow\r\n")
+		if s.mayUsePasswords() {
+			for _, name := range s.saslMechanisms() {
+				b = append(b, name+"\r\n"...)
+			}
+		}
+		s.conn.Write(append(b, ".\r\n"...))
+		return nil
+	}
+	mechanism := strings.ToUpper(args[0])
+	exchange, ok := saslExchanges[mechanism]
+	if !ok {
+		return badCommand("unknown authentication mechanism")
+	}
+	if err := s.permit(mechanism); err != nil {
+		return err
+	}
+	s.name = ""
+	defer s.conn.forgetSecret()
+	initial := args[1:]
+	credentials, err := exchange(func(challenge string) ([]byte, error) {
+		if len(initial) > 0 {
+			response := initial[0]
+			initial = nil
+			if response == "=" { // empty, as against none (RFC 5034 §4)
+				return nil, nil
+			}
+			return decode([]byte(response))
+		}
+		s.conn.reply("+", base64.StdEncoding.EncodeToString([]byte(challenge)))
+		line, err := s.readLine(true)
+		if err != nil {
+			return nil, err
+		}
+		line = bytes.TrimRight(line, " ")
+		if bytes.Equal(line, []byte("*")) {
+			return nil, &Error{Text: "authentication cancelled"}
+		}
+		return decode(line)
+	})
+	if err != nil {
+		return err
+	}
+	return s.logIn(mechanism, credentials)
+}
+
+func decode(response []byte) ([]byte, error) {
+	decoded := make([]byte, base64.StdEncoding.DecodedLen(len(response)))
+	n, err := base64.StdEncoding.Strict().Decode(decoded, response)
+	if err != nil {
+		return nil, badCommand("response is not valid base64")
+	}
+	return decoded[:n], nil
+}
+
+// logIn enters TRANSACTION with the maildrop that the credentials open.
+func (s *session) logIn(mechanism string, client Credentials) error {
+	s.login = client.User
+	ctx, cancel := context.WithDeadline(s.ctx, s.loginDeadline())
+	defer cancel()
+	account, maildrop, err := s.open(ctx, client)
+	if err != nil {
+		return s.loginFailed(ctx, mechanism, err)
+	}
+	s.login = account.Name
+	s.drop = newSnapshot(maildrop)
+	s.state = transaction
+	s.log.Info("login", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
+		"messages", s.drop.count, "octets", s.drop.octets)
+	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
+	return nil
+}
+
+func (s *session) open(ctx context.Context, client Credentials) (Account, Maildrop, error) {
+	// An empty password is a login without one in some directories.
+	if client.User == "" || client.Password == "" && client.Digest == "" {
+		return Account{}, nil, Refused(errors.New("name or password is empty"))
+	}
+	account, err := s.server.Accounts.Login(ctx, client)
+	if err != nil {
+		return Account{}, nil, err
+	}
+	maildrop, err := account.Adapter.Open(ctx, account)
+	return account, maildrop, err
+}
+
+// loginFailed logs why, and holds the answer to a refused login back.
+func (s *session) loginFailed(ctx context.Context, mechanism string, err error) error {
+	if ctx.Err() != nil && CodeOf(err) != CodeAuth {
+		err = Unavailable("login took too long, try again later", err)
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: CodeSysTemp, Text: "internal error, try again later", Err: err}
+	}
+	s.log.Warn("login failed", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
+		"reply", e.reply(), "error", e.Err)
+	if e.Code == CodeAuth {
+		s.failures++
+		delay := min(s.limits.LoginFailureDelay<<min(s.failures-1, 16), maxFailureDelay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+		if s.failures >= s.limits.MaxLoginFailures {
+			s.conn.reply("-ERR", e.reply()+"; too many failures, closing")
+			s.linger = true
+			return s.end("too many refused logins")
+		}
+	}
+	return &Error{Code: e.Code, Text: e.Text} // the cause is in the log
+}
+
+// stls is RFC 2595 §4. What was said before it is forgotten.
+func (s *session) stls([]string) error {
+	switch {
+	case s.tls != nil:
+		return badCommand("TLS is active already")
+	case !s.mayStartTLS():
+		return badCommand("TLS is not offered here")
+	case s.utf8On: // RFC 6856 §2.1
+		return badCommand("STLS comes before UTF8")
+	}
+	s.conn.reply("+OK", "begin TLS")
+	s.name = ""
+	return s.startTLS()
+}
+
+func (s *session) startTLS() error {
+	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
+	defer cancel()
+	if err := s.conn.startTLS(ctx, s.options.TLS); err != nil {
+		s.log.Warn("TLS failed", "remote", s.addr.String(), "error", err)
+		return s.end("TLS failed")
+	}
+	s.tls = s.conn.tlsState()
+	return nil
+}
+
+// utf8 is RFC 6856 §2. Messages are sent as they are stored in either mode.
+func (s *session) utf8([]string) error {
+	s.utf8On = true
+	s.conn.reply("+OK", "UTF8 enabled")
+	return nil
+}
+
+func (s *session) quitAuthorization([]string) error {
+	s.conn.reply("+OK", "bye")
+	return s.end("quit")
+}

@@ -1,0 +1,295 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// A command line has 255 octets with its line end (RFC 2449 §4).
+	maxCommandLine = 255
+	// AUTH, PASS and SASL lines may carry tokens, which are far longer.
+	maxSecretLine = 16<<10 + 512
+	// What is read of an overlong line before the connection is given up.
+	maxDrainedLine = 64 << 20
+	// A reply line has 512 octets with its line end (RFC 2449 §4).
+	maxReplyLine = 512
+
+	lingerTime      = time.Second
+	readBufferSize  = 4 << 10
+	writeBufferSize = 16 << 10
+)
+
+var (
+	errLineTooLong = errors.New("line is too long")
+	errEndlessLine = errors.New("line has no end")
+	errDraining    = errors.New("server is shutting down")
+	errTimeout     = errors.New("timed out")
+)
+
+var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeBufferSize); return &b }}
+
+// conn is a client's connection: bounded lines in, buffered octets out, each
+// with its time limit. Replies leave when the next read would have to wait, so
+// that those of a pipelined batch leave together. Errors are sticky.
+type conn struct {
+	mu       sync.Mutex // guards nc against drain and abort
+	nc       net.Conn
+	draining bool
+
+	readBuf      []byte
+	start, end   int     // readBuf[start:end] was read and not yet consumed
+	out          *[]byte // pending output; nil when there is none
+	writeTimeout time.Duration
+	writeErr     error
+}
+
+func newConn(nc net.Conn, writeTimeout time.Duration) *conn {
+	return &conn{nc: nc, readBuf: make([]byte, readBufferSize), writeTimeout: writeTimeout}
+}
+
+// readLine returns the next line without its line end, LF or CRLF. It is valid
+// until the next call. secret lines, and those that begin with AUTH or PASS, may
+// have 16 KB. Of an overlong line all is read, little is kept, and the error is
+// errLineTooLong: the connection is still good. After any other error it is not.
+func (c *conn) readLine(secret bool, deadline time.Time) ([]byte, error) {
+	scanned := 0
+	for {
+		pending := c.readBuf[c.start:c.end]
+		if i := bytes.IndexByte(pending[scanned:], '\n'); i >= 0 {
+			line := pending[:scanned+i]
+			c.start += len(line) + 1
+			tooLong := len(line)+1 > lineLimit(secret, line)
+			line = bytes.TrimSuffix(line, []byte{'\r'})
+			if tooLong {
+				return nil, errLineTooLong
+			}
+			return line, nil
+		}
+		scanned = len(pending)
+		if scanned >= lineLimit(secret, pending) {
+			return nil, c.drainLine(deadline)
+		}
+		if c.start > 0 {
+			c.end = copy(c.readBuf, pending)
+			c.start = 0
+		}
+		if c.end == len(c.readBuf) {
+			larger := make([]byte, maxSecretLine)
+			copy(larger, c.readBuf)
+			c.readBuf = larger
+		}
+		if err := c.fill(deadline); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func lineLimit(secret bool, line []byte) int {
+	if secret || len(line) > 5 && (bytes.EqualFold(line[:5], []byte("AUTH ")) || bytes.EqualFold(line[:5], []byte("PASS "))) {
+		return maxSecretLine
+	}
+	return maxCommandLine
+}
+
+// drainLine reads the rest of a line without keeping it.
+func (c *conn) drainLine(deadline time.Time) error {
+	for drained := 0; drained < maxDrainedLine; {
+		if i := bytes.IndexByte(c.readBuf[c.start:c.end], '\n'); i >= 0 {
+			c.start += i + 1
+			return errLineTooLong
+		}
+		drained += c.end - c.start
+		c.start, c.end = 0, 0
+		if err := c.fill(deadline); err != nil {
+			return err
+		}
+	}
+	return errEndlessLine
+}
+
+// fill reads once into the free end of readBuf, after what is pending has left.
+func (c *conn) fill(deadline time.Time) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	nc := c.nc
+	if c.draining {
+		c.mu.Unlock()
+		return errDraining
+	}
+	nc.SetReadDeadline(deadline)
+	c.mu.Unlock()
+	n, err := nc.Read(c.readBuf[c.end:])
+	c.end += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.draining {
+			return errDraining
+		}
+		return errTimeout
+	}
+	return err
+}
+
+// forgetSecret overwrites what was read and consumed, and gives a buffer that
+// grew for a long line back.
+func (c *conn) forgetSecret() {
+	clear(c.readBuf[:c.start])
+	if len(c.readBuf) > readBufferSize && c.end-c.start <= readBufferSize {
+		smaller := make([]byte, readBufferSize)
+		c.end = copy(smaller, c.readBuf[c.start:c.end])
+		c.start = 0
+		clear(c.readBuf)
+		c.readBuf = smaller
+	}
+}
+
+// discardInput throws away what was read and not yet consumed.
+func (c *conn) discardInput() { c.start, c.end = 0, 0 }
+
+// Write buffers p, or sends it when it is large.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.writeErr != nil {
+		return 0, c.writeErr
+	}
+	if c.out == nil {
+		if len(p) >= writeBufferSize {
+			return c.send(p)
+		}
+		c.out = writeBuffers.Get().(*[]byte)
+	}
+	if len(*c.out)+len(p) > writeBufferSize {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		return c.Write(p)
+	}
+	*c.out = append(*c.out, p...)
+	return len(p), nil
+}
+
+// flush sends what is buffered.
+func (c *conn) flush() error {
+	if c.out == nil {
+		return c.writeErr
+	}
+	out := c.out
+	c.out = nil
+	if c.writeErr == nil {
+		c.send(*out)
+	}
+	*out = (*out)[:0]
+	writeBuffers.Put(out)
+	return c.writeErr
+}
+
+// send writes p with a time limit of its own: a slow client is fine, one that
+// takes nothing at all is not.
+func (c *conn) send(p []byte) (int, error) {
+	c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	n, err := c.nc.Write(p)
+	if err != nil {
+		c.writeErr = fmt.Errorf("writing to the client: %w", err)
+	}
+	return n, c.writeErr
+}
+
+// reply writes one line: status ("+OK", "-ERR", "+"), a space, and text. What
+// is not printable ASCII in text, or too long, does not reach the client.
+func (c *conn) reply(status, text string) {
+	line := make([]byte, 0, 80)
+	line = append(line, status...)
+	line = append(line, ' ')
+	for i := 0; i < len(text) && len(line) < maxReplyLine-2; i++ {
+		if b := text[i]; b >= ' ' && b <= '~' {
+			line = append(line, b)
+		} else {
+			line = append(line, '?')
+		}
+	}
+	c.Write(append(line, '\r', '\n'))
+}
+
+// startTLS replaces the plain connection by a TLS one. What the client sent
+// behind its request is thrown away (RFC 2595 §4, and the reason why: an
+// attacker in between could have put it there).
+func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
+	c.discardInput()
+	if err := c.flush(); err != nil {
+		return err
+	}
+	tc := tls.Server(c.nc, config)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	c.mu.Lock()
+	c.nc = tc
+	c.mu.Unlock()
+	return nil
+}
+
+// tlsState is the state of TLS, nil without.
+func (c *conn) tlsState() *tls.ConnectionState {
+	tc, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	state := tc.ConnectionState()
+	return &state
+}
+
+// drain makes the connection end at its next wait for a command.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// abort ends the connection at once, whatever it does.
+func (c *conn) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	c.nc.SetDeadline(time.Unix(1, 0))
+	if tc, ok := c.nc.(*tls.Conn); ok {
+		tc.NetConn().Close() // tls.Conn.Close would wait to send its alert
+	} else {
+		c.nc.Close()
+	}
+}
+
+// close sends what is buffered and closes. With linger it first reads what the
+// client still sends, for a moment: closing a socket with unread input resets
+// the connection, and the last reply could be lost with it.
+func (c *conn) close(linger bool) error {
+	err := c.flush()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger && err == nil {
+		half.CloseWrite()
+		c.mu.Lock()
+		if !c.draining {
+			c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+		}
+		c.mu.Unlock()
+		io.CopyN(io.Discard, c.nc, maxDrainedLine)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Join(err, c.nc.Close())
+}

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"pop3gw/gateway/wire"
+)
+
+func (s *session) stat([]string) error {
+	s.conn.reply("+OK", fmt.Sprintf("%d %d", s.drop.count, s.drop.octets))
+	return nil
+}
+
+func (s *session) list(args []string) error {
+	return s.listing(args, func(b []byte, i int) []byte {
+		return strconv.AppendInt(b, s.drop.size(i), 10)
+	})
+}
+
+func (s *session) uidl(args []string) error {
+	return s.listing(args, s.drop.maildrop.AppendUID)
+}
+
+// listing writes number and value of one message, or of all without a mark.
+func (s *session) listing(args []string, appendValue func(b []byte, i int) []byte) error {
+	line := make([]byte, 0, 128)
+	appendLine := func(n, i int) {
+		line = strconv.AppendInt(line, int64(n), 10)
+		line = append(line, ' ')
+		line = append(appendValue(line, i), '\r', '\n')
+	}
+	if len(args) == 1 {
+		i, err := s.drop.parse(args[0])
+		if err != nil {
+			return err
+		}
+		line = append(line, "+OK "...)
+		appendLine(s.drop.number(i), i)
+		s.conn.Write(line)
+		return nil
+	}
+	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
+	for n, i := range s.drop.unmarked {
+		line = line[:0]
+		appendLine(n, i)
+		if _, err := s.conn.Write(line); err != nil {
+			return s.end("connection lost")
+		}
+	}
+	s.conn.Write([]byte(".\r\n"))
+	return nil
+}
+
+func (s *session) retr(args []string) error {
+	i, err := s.drop.parse(args[0])
+	if err != nil {
+		return err
+	}
+	octets, err := s.send(i, -1, fmt.Sprintf("%d octets", s.drop.size(i)))
+	if err != nil {
+		return err
+	}
+	s.stats.retrieved++
+	s.drop.correct(i, octets)
+	return nil
+}
+
+func (s *session) top(args []string) error {
+	i, err := s.drop.parse(args[0])
+	if err != nil {
+		return err
+	}
+	lines, err := wire.ParseNumber(args[1])
+	switch err {
+	case nil:
+	case wire.ErrNumberRange: // more lines than any message has
+		lines = wire.MaxNumber
+	default:
+		return badCommand(err.Error())
+	}
+	if _, err := s.send(i, lines, "top of message follows"); err != nil {
+		return err
+	}
+	s.stats.topped++
+	return nil
+}
+
+// send replies with message i. An error before its first octet is for the
+// client; after it nothing but the end of the connection tells a message that
+// broke off from a complete one, so the final dot is never written.
+func (s *session) send(i, lines int, text string) (octets int64, err error) {
+	r, err := s.drop.maildrop.Retrieve(s.ctx, i, lines)
+	if err != nil {
+		return 0, err
+	}
+	reply := &bodyReply{conn: s.conn, text: text}
+	body := wire.Body{Lines: lines, ReplaceNUL: s.options.ReplaceNUL, EndHeader: s.options.EndHeader}
+	octets, err = body.Copy(reply, r)
+	closeErr := r.Close()
+	if lines < 0 && err == nil { // TOP may have closed the reader early
+		err = closeErr
+	}
+	s.stats.octets += octets
+	switch {
+	case s.conn.writeErr != nil:
+		return octets, s.end("connection lost")
+	case err != nil && !reply.begun:
+		return octets, err
+	case err != nil:
+		s.log.Error("message broke off, closing the connection without its end", "user", s.login,
+			"number", s.drop.number(i), "uid", s.uid(i), "octets", octets, "error", err)
+		return octets, s.end("message broke off")
+	}
+	reply.begin()
+	s.conn.Write([]byte(".\r\n"))
+	return octets, nil
+}
+
+// bodyReply writes +OK before the first octets of a message, and not before
+// the store has delivered them.
+type bodyReply struct {
+	conn  *conn
+	text  string
+	begun bool
+}
+
+func (r *bodyReply) begin() {
+	if !r.begun {
+		r.begun = true
+		r.conn.reply("+OK", r.text)
+	}
+}
+
+func (r *bodyReply) Write(p []byte) (int, error) {
+	r.begin()
+	return r.conn.Write(p)
+}
+
+func (s *session) uid(i int) string { return string(s.drop.maildrop.AppendUID(nil, i)) }
+
+func (s *session) dele(args []string) error {
+	i, err := s.drop.parse(args[0])
+	if err != nil {
+		return err
+	}
+	if p, ok := s.drop.maildrop.(DeletePermitter); ok {
+		if err := p.PermitDelete(i); err != nil {
+			return err
+		}
+	}
+	s.drop.mark(i)
+	s.conn.reply("+OK", "message is marked as deleted")
+	return nil
+}
+
+func (s *session) noop([]string) error {
+	s.conn.reply("+OK", "nothing done")
+	return nil
+}
+
+func (s *session) rset([]string) error {
+	s.drop.reset()
+	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
+	return nil
+}
+
+// quitTransaction is the UPDATE state (RFC 1939 §6). The maildrop is released
+// before the reply: a client may log in again as soon as it sees it.
+func (s *session) quitTransaction([]string) error {
+	removed, err := s.update()
+	marked := len(s.drop.marked())
+	s.closeMaildrop()
+	if err != nil {
+		e := &Error{Code: CodeSysTemp, Text: "the store failed"}
+		errors.As(err, &e)
+		s.log.Error("messages were not removed", "user", s.login, "marked", marked, "removed", removed, "error", err)
+		e = &Error{Code: e.Code, Text: fmt.Sprintf("%d of %d messages were not removed: %s", marked-removed, marked, e.Text)}
+		s.conn.reply("-ERR", e.reply())
+		return s.end("quit, messages not removed")
+	}
+	s.conn.reply("+OK", fmt.Sprintf("%d messages removed, bye", removed))
+	return s.end("quit")
+}
+
+// update removes the marked messages, with a time limit of its own: once begun
+// it goes on even if the client is gone.
+func (s *session) update() (removed int, err error) {
+	marked := s.drop.marked()
+	if len(marked) == 0 {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
+	defer cancel()
+	err = s.drop.maildrop.Delete(ctx, marked, func(i int) {
+		removed++
+		s.stats.removed++
+		s.log.Info("message removed", "user", s.login, "number", s.drop.number(i), "uid", s.uid(i), "octets", s.drop.size(i))
+	})
+	if err == nil && removed < len(marked) {
+		err = fmt.Errorf("only %d of %d messages were reported as removed", removed, len(marked))
+	}
+	return removed, err
+}
