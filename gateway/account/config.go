@@ -40,7 +40,8 @@ type User struct {
 
 	// Password is a hash in crypt style ("$argon2id$...") or with a scheme of
 	// Dovecot ("{SSHA}...", "{PLAIN}secret"). "" leaves the check to the store,
-	// which gets the client's password under UpstreamUser.
+	// which gets the client's password under UpstreamUser. With a Password, a
+	// store that wants one needs UpstreamPassword or a master user.
 	Password string
 
 	Target Target
@@ -50,6 +51,10 @@ type User struct {
 	UpstreamUser, UpstreamPassword string
 }
 
+// String and LogValue leave the secrets out.
+func (u User) String() string       { return fmt.Sprintf("user %q", u.Name) }
+func (u User) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
 // Route is where the names that fit a pattern go.
 type Route struct {
 	Pattern string // "*" stands for any octets, "?" for one character; case does not matter
@@ -58,7 +63,8 @@ type Route struct {
 	// PasswdFile is the path of a file in the format of Dovecot's passwd-file
 	// that holds the hashes of this route's users. "" leaves the check to the
 	// store. Where the store wants a password too and has no master user, the
-	// client's, once verified, is passed on.
+	// client's is passed on once it was verified: the file then says who may
+	// use POP3, and both have the same passwords.
 	PasswdFile string
 }
 

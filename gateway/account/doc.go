@@ -1,3 +1,38 @@
-// Package account turns a login name into an account: who the user is, where
-// the mail lies, and who checks the password.
+// Package account turns a login name into an account. Who the user is and where
+// the mail lies are two questions:
+//
+//	typed name ── normal form ──► user ───► who checks the password
+//	(folder)      default_domain  or route    own hash:    User.Password
+//	              lower_case                  passwd-file: Route.PasswdFile
+//	                                          the store:   neither
+//
+// A name of Config.Users wins over every route, the whole name before name and
+// folder; then the first route whose pattern fits decides. What the store gets
+// to log in with (gateway.Account.Upstream), where it wants a password:
+//
+//	checked by     target           User                  Password
+//	own hash       any              UpstreamUser          UpstreamPassword
+//	own hash       master user      UpstreamUser          "", not forwarded
+//	the store      User             UpstreamUser          the client's
+//	the store      Route            the login name        the client's
+//	passwd-file    Route            the login name        the client's, verified
+//	passwd-file    master user      the login name        "", not forwarded
+//
+// An empty password is never forwarded, so that "" always means the master user.
+//
+// # Hashes
+//
+// Stored passwords are crypt-style hashes, or have one of Dovecot's {SCHEME}
+// prefixes. The algorithms behind crypt(3) are github.com/go-crypt/crypt's; a
+// hash whose check would cost too much time or memory is refused when it is
+// read. A bounded number of costly checks run at a time, and a password found
+// right is remembered by a keyed hash for some minutes.
+//
+// # What a stranger can learn
+//
+// A wrong name and a wrong password are the same gateway.Refused, and take the
+// same time: for a name that does not exist, the password is checked against a
+// user's hash all the same and the result thrown away. Only an account whose
+// own line in a passwd-file is damaged answers otherwise, since its owner would
+// look for a typing error for ever.
 package account

@@ -1,0 +1,161 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"pop3gw/gateway"
+)
+
+// entry is what is known of a login name before its password was looked at.
+type entry struct {
+	name   string // normal form, without the folder
+	folder string
+	target Target
+	route  *route  // nil for one of Config.Users
+	secret *secret // nil where the store checks the password
+
+	upstream gateway.Credentials // to log in with; zero where the store asks for nothing
+	forward  bool                // upstream still lacks the client's password
+}
+
+// unknown is why nobody can log in by a name, in words for the log.
+type unknown struct {
+	reason string
+	stray  bool      // the name is none of Config.Users and fits no route
+	kinds  []*secret // of the users the name could have been one of
+}
+
+func (u *unknown) Error() string { return u.reason }
+
+// find returns what is known of the name that a client typed, and that it wants
+// to act as unless identity is "". Errors are *unknown, or *gateway.Error where
+// the name cannot be looked up.
+func (d *Directory) find(typed, identity string) (*entry, error) {
+	self, err := d.findName(typed)
+	if identity == "" {
+		return self, err
+	}
+	home, isUnknown := errors.AsType[*unknown](err)
+	if err != nil && !isUnknown {
+		return nil, err
+	}
+	other, err := d.findName(identity)
+	if err != nil {
+		return nil, err
+	}
+	if self != nil && self.route == other.route && self.name == other.name {
+		return other, nil
+	}
+
+	// Only a store that checks passwords knows who may act as whom. The password
+	// of a name that belongs elsewhere must not be sent to it.
+	user, err := d.rules.normal(typed)
+	sameHome := self != nil && self.route == other.route || self == nil && home.stray
+	if err != nil || !sameHome || other.route == nil || other.secret != nil {
+		return nil, &unknown{reason: fmt.Sprintf("%q may not act as %q", typed, identity), kinds: d.allKinds()}
+	}
+	other.upstream = gateway.Credentials{Identity: other.name, User: user}
+	return other, nil
+}
+
+// findName returns what is known of one name, with or without a folder. Names
+// in Config.Users come first, the whole name before the one without a folder.
+func (d *Directory) findName(typed string) (*entry, error) {
+	whole, wholeErr := d.rules.normal(typed)
+	if wholeErr == nil {
+		if u := d.users[whole]; u != nil {
+			return u.entry(""), nil
+		}
+	}
+	base, folder, split := splitFolder(typed)
+	if split {
+		var err error
+		base, err = d.rules.normal(base)
+		split = err == nil && (folder == "" || checkText(folder) == nil)
+	}
+	var owner *user // of base
+	if split {
+		owner = d.users[base]
+		if owner != nil && owner.Target.Folders {
+			return owner.entry(folder), nil
+		}
+	}
+	for _, r := range d.routes {
+		switch {
+		case r.Target.Folders && split:
+			if !matches(r.Pattern, base) {
+				continue
+			}
+			if owner != nil { // base never reaches a route, nor do its folders
+				return nil, &unknown{reason: fmt.Sprintf("the user %q has no folders", base), kinds: d.allKinds()}
+			}
+			return d.findRouted(r, base, folder)
+		case wholeErr == nil && matches(r.Pattern, whole):
+			return d.findRouted(r, whole, "")
+		}
+	}
+	if wholeErr != nil {
+		return nil, &unknown{reason: fmt.Sprintf("login name %.64q: %v", typed, wholeErr), kinds: d.allKinds()}
+	}
+	return nil, &unknown{reason: fmt.Sprintf("%q is not a user and fits no route", whole), stray: true, kinds: d.allKinds()}
+}
+
+// entry returns what Config says of the user.
+func (u *user) entry(folder string) *entry {
+	e := &entry{name: u.Name, folder: folder, target: u.Target, secret: u.secret}
+	if u.Target.ChecksPasswords {
+		e.upstream = gateway.Credentials{User: u.UpstreamUser, Password: u.UpstreamPassword}
+		e.forward = u.secret == nil
+	}
+	return e
+}
+
+// findRouted returns what is known of name, which r leads to.
+func (d *Directory) findRouted(r *route, name, folder string) (*entry, error) {
+	e := &entry{name: name, folder: folder, target: r.Target, route: r}
+	if r.Target.ChecksPasswords {
+		e.upstream = gateway.Credentials{User: name}
+		e.forward = r.forwards()
+	}
+	if r.file == nil {
+		return e, nil
+	}
+	table, err := r.file.current()
+	if err != nil {
+		const text = "the list of users cannot be read"
+		if errno, ok := errors.AsType[syscall.Errno](err); ok && errno.Temporary() {
+			return nil, gateway.Unavailable(text+", try again later", err)
+		}
+		return nil, gateway.Unusable(text+", please tell the administrator", err)
+	}
+	in, found := table.users[name]
+	switch {
+	case in.err != nil:
+		return nil, gateway.Unusable("this account is not set up correctly, please tell the administrator", in.err)
+	case !found || in.hash == "":
+		reason := "%q is not in %s"
+		if found {
+			reason = "%q is locked in %s"
+		}
+		return nil, &unknown{reason: fmt.Sprintf(reason, name, r.file.path), kinds: kindsOf(d.kinds[:len(d.kinds):len(d.kinds)], table.kinds...)}
+	}
+	e.secret, err = parseSecret(in.hash)
+	if err != nil {
+		return nil, gateway.Unusable("this account is not set up correctly, please tell the administrator", err)
+	}
+	return e, nil
+}
+
+// allKinds returns one secret of each kind in Config.Users and in the
+// passwd-files that can be read.
+func (d *Directory) allKinds() []*secret {
+	kinds := d.kinds[:len(d.kinds):len(d.kinds)]
+	for _, file := range d.files {
+		if table, err := file.current(); err == nil {
+			kinds = kindsOf(kinds, table.kinds...)
+		}
+	}
+	return kinds
+}
