@@ -17,10 +17,14 @@ type nameRules struct {
 }
 
 // normal returns the normal form of name, of 1 to 255 octets of UTF-8 without
-// control characters. Nothing is trimmed: " bob" is another name than "bob".
+// control characters or an "@" at either end. Nothing is trimmed: " bob" is
+// another name than "bob".
 func (r nameRules) normal(name string) (string, error) {
 	if err := checkText(name); err != nil {
 		return "", err
+	}
+	if strings.HasPrefix(name, "@") || strings.HasSuffix(name, "@") {
+		return "", errors.New("the name has nothing on one side of its @")
 	}
 	if r.lowerCase {
 		name = strings.ToLower(name)
