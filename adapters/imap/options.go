@@ -1,0 +1,250 @@
+package imap
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pop3gw/adapters/imap/link"
+)
+
+// Options are the keys of an adapter of type "imap". Zero fields have the
+// default, which is given in parentheses.
+type Options struct {
+	// Address is the host and port of the IMAP server, such as
+	// "imap.example.org:993". Without a port it is 993 where TLS is implicit and
+	// 143 otherwise.
+	Address string `toml:"address"`
+	// TLS is how the connection is encrypted ("implicit"). With "none" passwords
+	// and mail cross the network in clear text.
+	TLS TLSMode `toml:"tls"`
+	// CAFile names a PEM file of certificates to trust besides the system's
+	// (none).
+	CAFile string `toml:"ca_file"`
+	// ServerName is the name that the server's certificate must bear, where it
+	// is not the host of Address (that host).
+	ServerName string `toml:"server_name"`
+	// ConnectTimeout bounds TCP, TLS and greeting together ("30s").
+	ConnectTimeout time.Duration `toml:"connect_timeout"`
+	// ResponseTimeout is how long the server may be silent while an answer is
+	// due ("60s").
+	ResponseTimeout time.Duration `toml:"response_timeout"`
+
+	// Mailbox is the mailbox that is served ("INBOX").
+	Mailbox string `toml:"mailbox"`
+	// Folders lets a client open another mailbox as name+Folder (false).
+	Folders bool `toml:"folders"`
+
+	// OnDelete is what happens to a message that a client deletes ("expunge"):
+	// it is removed, moved to TrashMailbox, marked as \Seen, or kept.
+	OnDelete OnDelete `toml:"on_delete"`
+	// TrashMailbox is where OnDelete = "move" moves messages (the mailbox with
+	// the attribute \Trash, RFC 6154).
+	TrashMailbox string `toml:"trash_mailbox"`
+	// OnRetrieve is what happens to a message that a client has retrieved whole
+	// ("keep"): nothing, or it is marked as \Seen.
+	OnRetrieve OnRetrieve `toml:"on_retrieve"`
+	// UIDL is the form of unique-ids ("dovecot": UID and UIDVALIDITY, each as
+	// eight lower-case hexadecimal digits).
+	UIDL UIDL `toml:"uidl"`
+	// WithoutUIDPLUS is what DELE does where the server cannot expunge single
+	// messages, for lack of UIDPLUS ("refuse": it answers -ERR).
+	WithoutUIDPLUS WithoutUIDPLUS `toml:"without_uidplus"`
+
+	// MasterUser logs in for users whose password the gateway has checked and
+	// who have none of their own for the server (none): with PLAIN and an
+	// authorization identity, or as name*master where PLAIN is not offered.
+	MasterUser string `toml:"master_user"`
+	// MasterPassword is the password of MasterUser.
+	MasterPassword string `toml:"master_password"`
+	// MasterPasswordFile names a file with MasterPassword. New does not read it.
+	MasterPasswordFile string `toml:"master_password_file"`
+	// MasterSeparator stands between name and master ("*").
+	MasterSeparator string `toml:"master_separator"`
+}
+
+// TLSMode is how a connection is encrypted; "" is Implicit.
+type TLSMode string
+
+const (
+	NoTLS    TLSMode = "none"
+	StartTLS TLSMode = "starttls" // RFC 9051 §6.2.1
+	Implicit TLSMode = "implicit" // RFC 8314
+)
+
+// OnDelete is what UPDATE does to a message with a deletion mark; "" is Expunge.
+type OnDelete string
+
+const (
+	Expunge       OnDelete = "expunge"
+	MoveToTrash   OnDelete = "move"
+	SeenOnDelete  OnDelete = "seen"
+	KeepOnDeleted OnDelete = "keep"
+)
+
+// OnRetrieve is what is done to a message that was retrieved; "" is
+// KeepOnRetrieve.
+type OnRetrieve string
+
+const (
+	KeepOnRetrieve OnRetrieve = "keep"
+	SeenOnRetrieve OnRetrieve = "seen"
+)
+
+// UIDL is a form of unique-ids; "" is DovecotUIDL.
+type UIDL string
+
+const DovecotUIDL UIDL = "dovecot"
+
+// WithoutUIDPLUS is how to remove mail without UIDPLUS; "" is Refuse.
+type WithoutUIDPLUS string
+
+const Refuse WithoutUIDPLUS = "refuse"
+
+func (m *TLSMode) UnmarshalText(text []byte) error {
+	return choose(m, text, NoTLS, StartTLS, Implicit)
+}
+
+func (d *OnDelete) UnmarshalText(text []byte) error {
+	return choose(d, text, Expunge, MoveToTrash, SeenOnDelete, KeepOnDeleted)
+}
+
+func (r *OnRetrieve) UnmarshalText(text []byte) error {
+	return choose(r, text, KeepOnRetrieve, SeenOnRetrieve)
+}
+
+func (u *UIDL) UnmarshalText(text []byte) error { return choose(u, text, DovecotUIDL) }
+
+func (w *WithoutUIDPLUS) UnmarshalText(text []byte) error { return choose(w, text, Refuse) }
+
+func choose[T ~string](value *T, text []byte, allowed ...T) error {
+	if !slices.Contains(allowed, T(text)) {
+		return notAllowed(string(text), allowed)
+	}
+	*value = T(text)
+	return nil
+}
+
+func notAllowed[T ~string](found string, allowed []T) error {
+	quoted := make([]string, len(allowed))
+	for i, a := range allowed {
+		quoted[i] = strconv.Quote(string(a))
+	}
+	verb := "allowed are"
+	if len(allowed) == 1 {
+		verb = "allowed is"
+	}
+	return fmt.Errorf("found %q; %s %s", found, verb, strings.Join(quoted, ", "))
+}
+
+// complete puts the defaults in and says what is wrong. Its errors name the key.
+func (o Options) complete() (Options, error) {
+	if err := errors.Join(
+		check("tls", &o.TLS, Implicit),
+		check("on_delete", &o.OnDelete, Expunge),
+		check("on_retrieve", &o.OnRetrieve, KeepOnRetrieve),
+		check("uidl", &o.UIDL, DovecotUIDL),
+		check("without_uidplus", &o.WithoutUIDPLUS, Refuse),
+	); err != nil {
+		return o, err
+	}
+	o.Mailbox = cmp.Or(o.Mailbox, "INBOX")
+	o.MasterSeparator = cmp.Or(o.MasterSeparator, "*")
+
+	var err error
+	if o.Address, err = address(o.Address, o.TLS); err != nil {
+		return o, err
+	}
+	switch {
+	case !printable(o.Mailbox):
+		return o, fmt.Errorf("mailbox: found %q; allowed is a name without control characters", o.Mailbox)
+	case !printable(o.TrashMailbox):
+		return o, fmt.Errorf("trash_mailbox: found %q; allowed is a name without control characters", o.TrashMailbox)
+	case o.ConnectTimeout < 0:
+		return o, fmt.Errorf("connect_timeout: found %q; allowed are times above 0, such as \"30s\"", o.ConnectTimeout)
+	case o.ResponseTimeout < 0:
+		return o, fmt.Errorf("response_timeout: found %q; allowed are times above 0, such as \"60s\"", o.ResponseTimeout)
+	case o.MasterUser != "" && o.MasterPassword == "":
+		return o, errors.New("master_password: found none; master_user needs master_password or master_password_file")
+	case o.MasterUser == "" && (o.MasterPassword != "" || o.MasterPasswordFile != ""):
+		return o, errors.New("master_user: found none; master_password is of no use without it")
+	case o.TLS == NoTLS && (o.CAFile != "" || o.ServerName != ""):
+		return o, errors.New(`tls: found "none"; ca_file and server_name need "starttls" or "implicit"`)
+	}
+	return o, nil
+}
+
+// check validates a choice that was set without UnmarshalText.
+func check[T ~string, P interface {
+	*T
+	UnmarshalText([]byte) error
+}](key string, value P, otherwise T) error {
+	if err := value.UnmarshalText([]byte(cmp.Or(*value, otherwise))); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+func address(s string, mode TLSMode) (string, error) {
+	wrong := fmt.Errorf("address: found %q; allowed are a host and a port, such as %q", s, "imap.example.org:993")
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		port = "143"
+		if mode == Implicit {
+			port = "993"
+		}
+		// No port, or none and an IPv6 address with or without brackets.
+		host = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return "", wrong
+		}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /[]") {
+		return "", wrong
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func printable(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// link returns how to connect. It reads CAFile.
+func (o Options) link() (link.Options, error) {
+	l := link.Options{
+		Address: o.Address,
+		Limits:  link.Limits{Connect: o.ConnectTimeout, Idle: o.ResponseTimeout},
+	}
+	switch o.TLS {
+	case NoTLS:
+		l.TLS = link.NoTLS
+		return l, nil
+	case StartTLS:
+		l.TLS = link.StartTLS
+	}
+	l.TLSConfig = &tls.Config{ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+	if o.CAFile == "" {
+		return l, nil
+	}
+	pem, err := os.ReadFile(o.CAFile)
+	if err != nil {
+		return l, fmt.Errorf("ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil { // a system without any
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return l, fmt.Errorf("ca_file: found no certificate in %s; allowed is a file in PEM form", o.CAFile)
+	}
+	l.TLSConfig.RootCAs = roots
+	return l, nil
+}
