@@ -16,25 +16,55 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
 )
 
 // Conn is a connection to an IMAP server. One goroutine uses it at a time, and
 // a second one gets ErrBusy; Err and Close may be called at any time.
 type Conn struct {
+	limits Limits
+	log    *slog.Logger
+	wire   *wire
+	client *imapclient.Client
+
+	writing sync.Mutex
+	w       io.Writer // wire, or TLS over it
+	sent    sent
+	tag     int // of the last command of our own
+
+	// What follows belongs to whoever set reading, until that is false again.
+	r          *reader
+	renumbered int  // EXPUNGE responses seen
+	alerted    bool // an ALERT was logged
+	bye        *ByeError
+
+	mu       sync.Mutex
+	changed  sync.Cond
+	err      error
+	busy     bool    // an operation is under way
+	reading  bool    // somebody reads from the network
+	due      []int64 // imapclient's tags that await an answer
+	inbox    []byte  // responses for imapclient
+	readOnly bool
 }
 
-// Dial connects, encrypts and reads the greeting, which is OK or PREAUTH.
-//
-// A BYE as greeting is a *ByeError, a refused STARTTLS an *imap.Error. Errors
-// of the network, of TLS and of certificates are in the chain.
-func Dial(ctx context.Context, opts Options) (*Conn, error) {
-	return nil, errors.ErrUnsupported
+func newConn(nc net.Conn, limits Limits, log *slog.Logger) *Conn {
+	w := &wire{Conn: nc, idle: limits.Idle}
+	c := &Conn{limits: limits, log: log, wire: w, w: w, r: newReader(w, limits.MaxLine)}
+	c.changed.L = &c.mu
+	return c
 }
 
 // Do runs fn, which may call any command of client but FETCH, whose data
@@ -48,75 +78,232 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 // fn must drain ExpungeCommand and ListCommand: imapclient stops reading
 // otherwise, until the operation limit ends it all.
 func (c *Conn) Do(ctx context.Context, fn func(client *imapclient.Client) error) error {
-	return errors.ErrUnsupported
+	done, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	limit := time.AfterFunc(c.limits.Operation, func() {
+		c.fail(fmt.Errorf("%w: not done within %v", ErrTimeout, c.limits.Operation))
+	})
+	defer limit.Stop()
+
+	err = fn(c.client)
+	c.settle()
+	return c.explain(err)
 }
 
 // Command sends a command that imapclient lacks, such as ID with fields of
 // one's own, and waits for its end. Data in the answer are dropped. text has
 // no tag, no line end and no literal. NO and BAD are *imap.Error.
-func (c *Conn) Command(ctx context.Context, text string) error { return errors.ErrUnsupported }
+func (c *Conn) Command(ctx context.Context, text string) error {
+	x, err := c.exchange(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer x.end()
+	return x.finish()
+}
 
 // AllowLine raises Limits.MaxLine to octets, if it is less: before a plain
 // SEARCH, 11 octets for each message that exists and some for the rest.
-func (c *Conn) AllowLine(octets int) {}
+func (c *Conn) AllowLine(octets int) {
+	for {
+		old := c.r.maxLine.Load()
+		if int64(octets) <= old || c.r.maxLine.CompareAndSwap(old, int64(octets)) {
+			return
+		}
+	}
+}
 
 // ReadOnly reports whether the last SELECT or EXAMINE was answered with the
 // response code READ-ONLY, which imapclient does not tell.
-func (c *Conn) ReadOnly() bool { return false }
+func (c *Conn) ReadOnly() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readOnly
+}
 
 // Err is why the connection is finished, or nil while it is usable.
-func (c *Conn) Err() error { return errors.ErrUnsupported }
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// logoutWait is how long a server has to answer LOGOUT.
+const logoutWait = 5 * time.Second
 
 // Logout says LOGOUT, waits for the answer a few seconds at most, and closes.
-func (c *Conn) Logout(ctx context.Context) error { return errors.ErrUnsupported }
+func (c *Conn) Logout(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, logoutWait)
+	defer cancel()
+	err := c.Do(ctx, func(client *imapclient.Client) error { return client.Logout().Wait() })
+	return errors.Join(err, c.Close())
+}
 
 // Close ends the connection at once, and whatever goes on over it.
-func (c *Conn) Close() error { return errors.ErrUnsupported }
-
-// FetchSizes calls fn with the UID and the RFC822.SIZE in octets of each
-// message in set ("1:*", "4,7:9"), in the server's order, as the answer comes
-// in. It allocates nothing per message.
-//
-// Messages may be missing (expunged) or come twice: the caller counts. An
-// error of fn is returned once the answer has been read to its end; fn is not
-// called again. NO and BAD are *imap.Error.
-func (c *Conn) FetchSizes(ctx context.Context, set string, fn func(uid imap.UID, size int64) error) error {
-	return errors.ErrUnsupported
+func (c *Conn) Close() error {
+	c.fail(net.ErrClosed)
+	if c.client == nil {
+		return nil
+	}
+	// imapclient's goroutine ends now, unless it is stuck in a command that
+	// was not drained: nothing could end it then, so do not wait for ever.
+	select {
+	case <-c.client.Closed():
+	case <-time.After(time.Second):
+	}
+	return nil
 }
 
-// Section is the part of a message that FetchBody gets. The zero value is the
-// whole message, without setting \Seen.
-type Section struct {
-	Name     string // "" the whole message, or "HEADER", "TEXT"
-	Offset   int64  // first octet of the part wanted, if Octets > 0
-	Octets   int64  // how many octets are wanted; 0 is all
-	MarkSeen bool   // BODY[] in place of BODY.PEEK[]: sets \Seen
+// begin claims the connection for an operation that lasts until done is called
+// and whose context is ctx.
+func (c *Conn) begin(ctx context.Context) (done func(), err error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return nil, c.err
+	}
+	if c.busy {
+		return nil, ErrBusy
+	}
+	c.busy = true
+	unwatch := context.AfterFunc(ctx, func() { c.fail(ended(ctx)) })
+	return func() {
+		unwatch()
+		c.mu.Lock()
+		c.busy = false
+		c.mu.Unlock()
+	}, nil
 }
 
-// FetchBody asks for a message. No body, because it is gone, is ErrNoMessage;
-// NO and BAD are *imap.Error; the connection goes on in these cases. The Body
-// must be closed before anything else is done with the connection. ctx governs
-// it until then: when it ends, so does the connection.
-func (c *Conn) FetchBody(ctx context.Context, uid imap.UID, section Section) (*Body, error) {
-	return nil, errors.ErrUnsupported
+// settle waits until imapclient has no answer to wait for. An answer may be
+// due to a command that fn gave up on after another's had failed, or to the
+// CAPABILITY that imapclient sends by itself after a login.
+func (c *Conn) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && len(c.due) > 0 {
+		c.changed.Wait()
+	}
 }
 
-// Body is a message, or a part of one, as the server sends it.
-type Body struct{}
+// takeStream waits until imapclient leaves the network alone, and takes it.
+func (c *Conn) takeStream() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && (c.reading || len(c.due) > 0) {
+		c.changed.Wait()
+	}
+	c.reading = c.err == nil
+	return c.err
+}
 
-var _ io.ReadCloser = (*Body)(nil)
+// leaveStream gives the network back.
+func (c *Conn) leaveStream() {
+	c.mu.Lock()
+	c.reading = false
+	c.mu.Unlock()
+	c.changed.Broadcast()
+}
 
-// Size is the number of octets announced by the server. It may differ from
-// RFC822.SIZE. It may exceed Section.Octets, if the server takes no notice of
-// that: then this is the whole section.
-func (b *Body) Size() int64 { return 0 }
+// fail ends the connection because of cause, unless it has ended already, and
+// returns why it has.
+func (c *Conn) fail(cause error) error {
+	c.mu.Lock()
+	first := c.err == nil
+	if first {
+		c.err = cause
+	}
+	cause = c.err
+	c.mu.Unlock()
+	c.changed.Broadcast()
+	if first {
+		// Not TLS's Close, which would wait to tell the peer.
+		c.wire.Conn.Close()
+		c.log.Debug("connection ended", "cause", cause)
+	}
+	return cause
+}
 
-// Read reads the body, from the network into p with no copy between where p is
-// large. It returns io.EOF only after all octets were read and the server has
-// completed the command with OK. A connection that ends sooner is an error,
-// such as io.ErrUnexpectedEOF, never io.EOF.
-func (b *Body) Read(p []byte) (int, error) { return 0, errors.ErrUnsupported }
+// readFailed ends the connection after an error of c.r.
+func (c *Conn) readFailed(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	switch written := c.wire.writeErr.Load(); {
+	case errors.Is(err, ErrTooLong) || errors.Is(err, ErrProtocol):
+		return c.fail(err)
+	case c.bye != nil:
+		bye := *c.bye
+		bye.Err = err
+		return c.fail(&bye)
+	case written != nil:
+		return c.fail(fmt.Errorf("sending to the server: %w", *written))
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.limit.IsZero() && !time.Now().Before(c.wire.limit):
+		return c.fail(fmt.Errorf("%w: nothing of use for %v", ErrTimeout, c.wire.within))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return c.fail(fmt.Errorf("%w: silent for %v", ErrTimeout, c.wire.idle))
+	case err == io.ErrUnexpectedEOF:
+		return c.fail(fmt.Errorf("server closed the connection: %w", err))
+	}
+	return c.fail(err)
+}
 
-// Close ends the fetch. Where much of the body is still to come it ends the
-// connection as well (see Err): cheaper than to read on.
-func (b *Body) Close() error { return errors.ErrUnsupported }
+// ended is the error for a context that has.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w (%w)", cause, err)
+}
+
+// errGaveUp is the cause where imapclient closes the connection.
+var errGaveUp = fmt.Errorf("%w: imapclient gave up", ErrProtocol)
+
+// explain finds the cause of an error of a function that called imapclient.
+func (c *Conn) explain(err error) error {
+	if err == nil || isStatus(err) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.err {
+	case nil:
+		return err
+	case errGaveUp:
+		c.err = fmt.Errorf("%w: %v", ErrProtocol, err)
+	}
+	return &brokenError{cause: c.err, err: err}
+}
+
+// brokenError reads as the cause, which imapclient has flattened to text in err.
+// err stays in the chain, as it may be one of the caller's own.
+type brokenError struct{ cause, err error }
+
+func (e *brokenError) Error() string   { return e.cause.Error() }
+func (e *brokenError) Unwrap() []error { return []error{e.cause, e.err} }
+
+// send writes a command of our own.
+func (c *Conn) send(tag []byte, text string) error {
+	if strings.ContainsAny(text, "\r\n\x00") {
+		return fmt.Errorf("control character in the command %.20q", text)
+	}
+	line := bytes.Join([][]byte{tag, []byte(text + "\r\n")}, []byte{' '})
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.write(line)
+	return nil
+}
+
+// write sends p. If that fails, whoever reads the answer finds out why.
+func (c *Conn) write(p []byte) {
+	if _, err := c.w.Write(p); err != nil {
+		c.wire.broken(err)
+	}
+}

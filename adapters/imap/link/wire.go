@@ -1,0 +1,66 @@
+package link
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// wire is the network connection, below TLS. It arms a deadline for each read
+// and write, so that the idle limit counts from the last octet that came and
+// not from the last response that was whole.
+type wire struct {
+	net.Conn
+	idle time.Duration
+
+	// The reader's alone. within is how long it may take to get anywhere, 0
+	// for no limit; the time runs from the first read after progress.
+	within   time.Duration
+	progress bool
+	limit    time.Time
+
+	writeErr atomic.Pointer[error] // why writing failed
+}
+
+// lastWords is how long a server that takes nothing any more has for a BYE.
+const lastWords = time.Second
+
+// bound limits the time for reading to d from the next read on, and again
+// from each progress; 0 lifts the limit.
+func (w *wire) bound(d time.Duration) {
+	w.within, w.limit, w.progress = d, time.Time{}, true
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	now := time.Now()
+	if w.progress && w.within > 0 {
+		w.limit = now.Add(w.within)
+	}
+	w.progress = false
+	deadline := now.Add(w.idle)
+	if w.writeErr.Load() != nil {
+		deadline = now.Add(min(w.idle, lastWords))
+	}
+	if !w.limit.IsZero() && w.limit.Before(deadline) {
+		deadline = w.limit
+	}
+	if err := w.Conn.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return w.Conn.Read(p)
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.idle)); err != nil {
+		return 0, err
+	}
+	return w.Conn.Write(p)
+}
+
+// broken notes that writing failed. The reader learns why from the server, if
+// that left word, and gets an error soon in any case.
+func (w *wire) broken(err error) {
+	if w.writeErr.CompareAndSwap(nil, &err) {
+		w.Conn.SetReadDeadline(time.Now().Add(min(w.idle, lastWords)))
+	}
+}
