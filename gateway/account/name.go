@@ -26,11 +26,11 @@ func (r nameRules) normal(name string) (string, error) {
 	if strings.HasPrefix(name, "@") || strings.HasSuffix(name, "@") {
 		return "", errors.New("the name has nothing on one side of its @")
 	}
-	if r.lowerCase {
-		name = strings.ToLower(name)
-	}
 	if r.domain != "" && !strings.Contains(name, "@") {
 		name += "@" + r.domain
+	}
+	if r.lowerCase {
+		name = strings.ToLower(name)
 	}
 	// Either step may lengthen it.
 	return name, checkText(name)

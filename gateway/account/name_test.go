@@ -18,6 +18,7 @@ func TestNormal(t *testing.T) {
 		{nameRules{lowerCase: true}, "BÖB", "böb"},
 		{nameRules{domain: "example.org"}, "bob", "bob@example.org"},
 		{nameRules{domain: "example.org"}, "bob@example.net", "bob@example.net"},
+		{nameRules{domain: "Example.org", lowerCase: true}, "Bob", "bob@example.org"},
 		{nameRules{domain: "example.org"}, "bob@", ""},
 		{nameRules{}, "@example.org", ""},
 		{nameRules{}, "a@b@c", "a@b@c"},
@@ -115,6 +116,9 @@ func FuzzLoginName(f *testing.F) {
 		name, folder, ok := splitFolder(typed)
 		if !ok && name != typed || len(name)+len(folder) > len(typed) {
 			t.Fatalf("splitFolder(%q) = %q, %q", typed, name, folder)
+		}
+		if checkLogin(Config{DefaultDomain: domain, Routes: make([]Route, 1)}) != nil {
+			return // New refuses the domain
 		}
 		rules := nameRules{domain, lowerCase}
 		normal, err := rules.normal(typed)

@@ -8,7 +8,7 @@ import (
 )
 
 // Made by "doveadm pw" of Dovecot 2.3.19 and, without a scheme, by crypt(3) of
-// libxcrypt 4.4.33. The password is "s3cret pass" unless another is given.
+// libxcrypt 4.4.33; scrypt and PBKDF2 by Python's hashlib. The password is "s3cret pass" unless another is given.
 var vectors = []struct{ stored, password, kind string }{
 	{stored: "{PLAIN}s3cret pass", kind: "PLAIN"},
 	{stored: "{CLEAR}s3cret pass", kind: "PLAIN"},
@@ -55,6 +55,10 @@ var vectors = []struct{ stored, password, kind string }{
 	{stored: "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$p6sqG5F7tF6USzVz7K6R3g$uvwZZ72LVe6ztEZ+LQylSmKVzMWZqWNMUu9IVNfGMWY", kind: "argon2id$v=19$m=65536,t=3,p=1"},
 	{stored: "$y$j9T$nU2C4ZxyGG9KqSFgJ6FkM1$LzR/dRURqTl3krvpTAtd38iIJOpoJGYv3NRtMz1Elw2", kind: "y$j9T"},
 	{stored: "$sha1$1000$abcdefgh$F..NRnN0H/AqgJsDFSww/N9GYxHK", kind: "sha1$1000"},
+	{stored: "$scrypt$ln=10,r=8,p=2$MDEyMzQ1Njc4OWFiY2RlZg$fn/Ru08n4VuPU1HdxfriTQx/AIvy7wQUHwD/NacGIC4", kind: "scrypt$ln=10,r=8,p=2"},
+	{stored: "$pbkdf2$1200$MDEyMzQ1Njc4OWFiY2RlZg$p7HtGCbQVSzJFTywg5Tfr2W46Ck", kind: "pbkdf2$1200"},
+	{stored: "$pbkdf2-sha256$1200$MDEyMzQ1Njc4OWFiY2RlZg$PvCmiIRuiCNTOjjJARRmIborzDGD0GEXV/tkIu0fZ1Y", kind: "pbkdf2-sha256$1200"},
+	{stored: "$pbkdf2-sha512$1200$MDEyMzQ1Njc4OWFiY2RlZg$CMej/4u5DkcqIZ41Nijuoxz5YNwBQ1uMwrap9bxJm1XNLg67a8kef.hib7J/jC359dhEek492yBbu86OLGA9eA", kind: "pbkdf2-sha512$1200"},
 	{stored: "$2a$05$abcdefghijklmnopqrstuu1qdcFaS0PtqFUPzaCxLQ8/0lspH0ZEW", kind: "2b$5"},
 	{stored: "$5$rounds=1500$0123456789abcdef$X82koQ2I9PTuW/l22hSCYi5WejAydp2i2kgUyod3IC7", password: "p\u00e4ss", kind: "5$rounds=1500"},
 	{stored: "$6$rounds=2000$saltstring$AgVtmyibTNTJrm42Pf4MVJ2OutQmFVaorwtWnNjSmPJqJbOOHmpXXGxHOS45jn82t5sMbO0qYwEV0DIcZv2Tn0", password: strings.Repeat("x", 100), kind: "6$rounds=2000"},
