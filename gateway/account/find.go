@@ -45,7 +45,7 @@ func (d *Directory) find(typed, identity string) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if self != nil && self.route == other.route && self.name == other.name {
+	if self != nil && self.name == other.name {
 		return other, nil
 	}
 
@@ -62,6 +62,7 @@ func (d *Directory) find(typed, identity string) (*entry, error) {
 
 // findName returns what is known of one name, with or without a folder. Names
 // in Config.Users come first, the whole name before the one without a folder.
+// A folder never leads to another user or route than the name alone.
 func (d *Directory) findName(typed string) (*entry, error) {
 	whole, wholeErr := d.rules.normal(typed)
 	if wholeErr == nil {
@@ -75,24 +76,26 @@ func (d *Directory) findName(typed string) (*entry, error) {
 		base, err = d.rules.normal(base)
 		split = err == nil && (folder == "" || checkText(folder) == nil)
 	}
-	var owner *user // of base
+	taken := false // base is somebody who has no folders
 	if split {
-		owner = d.users[base]
-		if owner != nil && owner.Target.Folders {
-			return owner.entry(folder), nil
+		u := d.users[base]
+		if u != nil && u.Target.Folders {
+			return u.entry(folder), nil
 		}
+		taken = u != nil
 	}
 	for _, r := range d.routes {
-		switch {
-		case r.Target.Folders && split:
-			if !matches(r.Pattern, base) {
-				continue
+		if split && matches(r.Pattern, base) {
+			switch {
+			case !r.Target.Folders:
+				taken = true
+			case taken:
+				return nil, &unknown{reason: fmt.Sprintf("%q has no folders", base), kinds: d.allKinds()}
+			default:
+				return d.findRouted(r, base, folder)
 			}
-			if owner != nil { // base never reaches a route, nor do its folders
-				return nil, &unknown{reason: fmt.Sprintf("the user %q has no folders", base), kinds: d.allKinds()}
-			}
-			return d.findRouted(r, base, folder)
-		case wholeErr == nil && matches(r.Pattern, whole):
+		}
+		if wholeErr == nil && matches(r.Pattern, whole) && !(split && r.Target.Folders) {
 			return d.findRouted(r, whole, "")
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,25 @@ func TestWaitingForACheckEndsWithTheContext(t *testing.T) {
 			t.Error("a slot was not given back")
 		}
 	})
+}
+
+func TestUnfitPasswordsNeverMatch(t *testing.T) {
+	v := newVerifier(1, newMemory(time.Minute, 10))
+	anything := &secret{kind: "any", match: func([]byte) bool { return true }}
+	for _, tt := range []struct {
+		password string
+		want     bool
+	}{
+		{"x", true},
+		{strings.Repeat("x", maxPassword), true},
+		{strings.Repeat("x", maxPassword+1), false},
+		{"", false},
+		{"x\x00", false},
+	} {
+		if got, err := v.verify(t.Context(), "bob", anything, []byte(tt.password)); got != tt.want || err != nil {
+			t.Errorf("a password of %d octets: %v, %v", len(tt.password), got, err)
+		}
+	}
 }
 
 func TestStandInsRememberNothing(t *testing.T) {
