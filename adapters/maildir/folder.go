@@ -1,0 +1,187 @@
+package maildir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"pop3gw/gateway"
+)
+
+// subdir tells in which of the two directories of a folder a message lies.
+type subdir uint8
+
+const (
+	inNew subdir = iota
+	inCur
+)
+
+var subdirNames = [...]string{inNew: "new", inCur: "cur"}
+
+// folder is a Maildir, or a folder of a Maildir++, with its directories open:
+// later work goes through them, so that the folder stays the one that is locked.
+type folder struct {
+	path string   // for messages
+	top  *os.File // the Maildir, where the quota file lies; dir if it is the folder
+	dir  *os.File // the folder; holds the lock
+	subs [2]*os.File
+	fds  [2]int // of subs
+
+	trash bool // it is the folder that quotas do not count
+}
+
+// openFolder opens the Maildir below root, or its folder named subfolder if that
+// is not "". Symbolic links on the way to the Maildir are followed while they
+// stay within root; from the Maildir on none is.
+func openFolder(root, below, subfolder string) (*folder, error) {
+	path := filepath.Join(root, below)
+	dir, err := openBelow(root, below)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	f := &folder{path: path, top: dir, dir: dir}
+	if subfolder != "" {
+		f.path = filepath.Join(path, subfolder)
+		f.trash = subfolder == ".Trash"
+		f.dir, err = openDir(dir, subfolder)
+		if errors.Is(err, fs.ErrNotExist) {
+			f.close()
+			return nil, gateway.Unusable("there is no such folder", err)
+		} else if err != nil {
+			f.close()
+			return nil, openError(f.path, err)
+		}
+	}
+	for i, name := range subdirNames {
+		f.subs[i], err = openDir(f.dir, name)
+		if err != nil {
+			f.close()
+			return nil, openError(filepath.Join(f.path, name), err)
+		}
+		f.fds[i] = int(f.subs[i].Fd())
+	}
+	return f, nil
+}
+
+// openBelow opens the directory below root. The path is resolved first, which
+// permits absolute links within root, and then opened through os.Root, which
+// finds out if a link was put there in between.
+func openBelow(root, below string) (*os.File, error) {
+	realRoot, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil, err
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(root, below))
+	if err != nil {
+		return nil, err
+	}
+	rel, err := filepath.Rel(realRoot, real)
+	if err != nil || !filepath.IsLocal(rel) {
+		return nil, fmt.Errorf("a symbolic link leads out of %s, to %s", root, real)
+	}
+	r, err := os.OpenRoot(realRoot)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.OpenFile(rel, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+}
+
+// openDir opens the directory called name in parent, which must not be a link.
+func openDir(parent *os.File, name string) (*os.File, error) {
+	path := filepath.Join(parent.Name(), name)
+	fd, err := openat(int(parent.Fd()), name, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// openat opens a file for reading, without following a link at its end and
+// without waiting for the other end of a FIFO.
+func openat(dir int, name string, flags int) (fd int, err error) {
+	err = retry(func() error {
+		fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC|flags, 0)
+		return err
+	})
+	return fd, err
+}
+
+// retry calls f until no signal interrupts it: network and FUSE file systems
+// may answer EINTR.
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// openError says to the client what keeps the directory at path from being
+// opened, and to the operator what to do.
+func openError(path string, err error) error {
+	switch {
+	case scarce(err):
+		return gateway.Unavailable("the mail store is overloaded", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return gateway.Unusable("the maildrop does not exist",
+			fmt.Errorf("%s does not exist (is a file system not mounted?); create it or correct path: %w", path, err))
+	case errors.Is(err, fs.ErrPermission):
+		return gateway.Unusable("the maildrop is not readable",
+			fmt.Errorf("%s: the gateway's user (uid %d) needs to read and enter it: %w", path, os.Geteuid(), err))
+	default:
+		return gateway.Unusable("the maildrop cannot be opened", fmt.Errorf("%s: %w", path, err))
+	}
+}
+
+// scarce tells whether err is a lack of something that passes.
+func scarce(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// lock takes the folder for one session, without waiting. unlock must be called
+// before close. Both locks are of the directory itself, by whatever path it was
+// reached.
+func (f *folder) lock(locks *gateway.Locks) (unlock func(), err error) {
+	fd := int(f.dir.Fd())
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return nil, fmt.Errorf("examining %s: %w", f.path, err)
+	}
+	release, ok := locks.TryLock(fmt.Sprintf("maildir %d:%d", st.Dev, st.Ino))
+	if !ok {
+		return nil, gateway.InUse(fmt.Errorf("%s is open in another session", f.path))
+	}
+	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if err == nil {
+		return func() {
+			unix.Flock(fd, unix.LOCK_UN) // a failure leaves it to close
+			release()
+		}, nil
+	}
+	release()
+	if err == unix.EWOULDBLOCK {
+		return nil, gateway.InUse(fmt.Errorf("another process holds the lock of %s", f.path))
+	}
+	return nil, gateway.Unusable("the maildrop cannot be locked",
+		fmt.Errorf("flock of %s, which its file system must support: %w", f.path, err))
+}
+
+// close closes the directories, once.
+func (f *folder) close() error {
+	files := []*os.File{f.subs[inNew], f.subs[inCur], f.dir}
+	if f.top != f.dir {
+		files = append(files, f.top)
+	}
+	var errs []error
+	for _, file := range files {
+		if file != nil {
+			errs = append(errs, file.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

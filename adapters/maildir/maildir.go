@@ -1,0 +1,149 @@
+// Package maildir serves Maildirs as maildrops.
+//
+// The messages are the regular files in new and cur whose names do not begin
+// with a dot. Nothing else is followed or opened: not directories, sockets,
+// FIFOs, nor symbolic links, through which whoever may write to a Maildir could
+// have the gateway read any file it has access to. Reading renames nothing and
+// creates nothing.
+//
+// A message is known by its base name, the file name up to the first colon,
+// because other programs rename its file whenever a flag changes, also in the
+// middle of a listing. No message is left out or listed twice for that, and a
+// file is removed only if it is the one that was listed.
+//
+// One session at a time has a Maildir: within the process by gateway.Locks,
+// between processes on one host by flock(2) on the directory.
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"pop3gw/gateway"
+)
+
+// Options are the settings of one maildir adapter.
+type Options struct {
+	// Path is the Maildir of an account, an absolute path with the placeholders
+	// {user}, the login name, and {local} and {domain}, its parts before and
+	// behind the last @. There is no default.
+	Path string `toml:"path"`
+
+	// Folders lets a client open another folder of a Maildir++ with the login
+	// name "name+Folder". Default false.
+	Folders bool `toml:"folders"`
+}
+
+// Adapter opens Maildirs. It is safe for concurrent use.
+type Adapter struct {
+	template template
+	folders  bool
+	locks    *gateway.Locks
+	log      *slog.Logger
+	counter  *counter
+}
+
+// New returns an adapter, or what is wrong with the options. locks is shared by
+// all adapters of the process. Nothing on disk is touched before the first Open.
+func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
+	t, err := parseTemplate(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	// Files are counted on all cores, and by a few at least, since a cold disk
+	// answers several reads sooner than one after the other.
+	return &Adapter{
+		template: t,
+		folders:  o.Folders,
+		locks:    locks,
+		log:      log,
+		counter:  newCounter(max(4, runtime.GOMAXPROCS(0))),
+	}, nil
+}
+
+// Open implements gateway.Adapter. A Maildir that does not exist is
+// gateway.Unusable, never an empty maildrop: a file system may not be mounted.
+func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Maildrop, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	below, err := a.template.expand(account.Name)
+	if errors.Is(err, errNoDomain) {
+		return nil, gateway.Unusable("log in with the full address, name@domain", err)
+	}
+	if err != nil {
+		return nil, gateway.Unusable("this login name cannot have a maildrop here", err)
+	}
+	subfolder, err := folderName(account.Folder)
+	if err != nil {
+		return nil, gateway.Unusable("this is no name of a folder", err)
+	}
+	if subfolder != "" && !a.folders {
+		return nil, gateway.Unusable("folders cannot be opened here",
+			fmt.Errorf("folder %q of %q: the maildir adapter has folders = false", account.Folder, account.Name))
+	}
+	f, err := openFolder(a.template.root, below, subfolder)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.open(ctx, f, account)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// open locks and lists the folder.
+func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) (*maildrop, error) {
+	unlock, err := f.lock(a.locks)
+	if err != nil {
+		return nil, err
+	}
+	log := a.log.With("user", account.Name, "maildir", f.path)
+	messages, err := f.list(ctx, a.counter, log)
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("listing %s: %w", f.path, err)
+	}
+	return &maildrop{folder: f, messages: messages, unlock: unlock, log: log}, nil
+}
+
+// Check implements gateway.Checker: it reaches the folder above the first
+// placeholder of the path.
+func (a *Adapter) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	root := a.template.root
+	info, err := os.Stat(root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist; create or mount it, or correct path", root)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the gateway's user (uid %d) cannot reach %s; allow it to pass through the directories above", os.Geteuid(), root)
+	case err != nil:
+		return fmt.Errorf("reaching the Maildirs: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory; correct path", root)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, root, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("the gateway's user (uid %d) may not enter %s (%w); give it execute permission", os.Geteuid(), root, err)
+	}
+	if a.template.below != "." {
+		return nil
+	}
+	// A path without placeholders is itself the Maildir.
+	f, err := openFolder(root, a.template.below, "")
+	if err != nil {
+		return err
+	}
+	return f.close()
+}

@@ -1,0 +1,96 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+
+	"pop3gw/gateway"
+)
+
+// maildrop is a folder locked and listed. It implements gateway.Maildrop.
+type maildrop struct {
+	folder   *folder
+	messages []message
+	unlock   func()
+	log      *slog.Logger
+
+	// What refresh found out, and the folder's version that it is true of.
+	found   []sighting // nil before the first
+	foundAt version
+}
+
+func (d *maildrop) Len() int { return len(d.messages) }
+
+func (d *maildrop) Size(i int) int64 { return d.messages[i].octets }
+
+// AppendUID appends the base name of the file, or a hash where that is no legal
+// UID.
+func (d *maildrop) AppendUID(dst []byte, i int) []byte {
+	m := &d.messages[i]
+	if m.duplicate {
+		return appendDuplicateUID(dst, m.base(), m.file.inode)
+	}
+	return appendUID(dst, m.base())
+}
+
+// Retrieve opens the message's file, by another name if it was renamed. lines
+// saves nothing here.
+func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error) {
+	m := &d.messages[i]
+	if m.state == unreadable {
+		return nil, gateway.Unusable("message could not be read when the session began",
+			fmt.Errorf("the gateway's user (or the disk) could not read %s", d.path(m)))
+	}
+	for range maxScans {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		b, err := d.folder.openBody(m.in, m.name)
+		if err == nil && b.id.same(m.file) {
+			return b, nil
+		}
+		if err == nil {
+			b.Close()
+			err = errChanged
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errNotRegular), errors.Is(err, errChanged):
+			m.suspect = true
+		case scarce(err):
+			return nil, gateway.Unavailable("the mail store is overloaded", err)
+		default:
+			return nil, gateway.Unusable("message cannot be read", fmt.Errorf("opening %s: %w", d.path(m), err))
+		}
+		switch seen, err := d.find(ctx, i); {
+		case err != nil:
+			return nil, err
+		case seen == gone:
+			return nil, gateway.Gone(fmt.Errorf("no file in %s has the base name %q", d.folder.path, m.base()))
+		case seen == replaced:
+			return nil, gateway.Unavailable("message was changed by another program, log in again",
+				fmt.Errorf("%s: %w", d.path(m), errChanged))
+		}
+	}
+	return nil, errBusy(d.folder)
+}
+
+// Close releases the lock. The maildrop must not be used afterwards.
+func (d *maildrop) Close() error {
+	d.unlock()
+	return d.folder.close()
+}
+
+// path is where the message's file was last seen, for messages.
+func (d *maildrop) path(m *message) string {
+	return d.folder.path + "/" + subdirNames[m.in] + "/" + m.name
+}
+
+func errBusy(f *folder) error {
+	return gateway.Unavailable("another program keeps changing the maildrop, try again",
+		fmt.Errorf("files in %s were renamed during each of %d searches", f.path, maxScans))
+}

@@ -1,0 +1,160 @@
+package maildir
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	emersion "github.com/emersion/go-maildir"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/maildroptest"
+)
+
+// TestAdapter runs the suite on Maildirs whose messages lie half in new, half in
+// cur, with and without info.
+func TestAdapter(t *testing.T) {
+	maildroptest.TestAdapter(t, func(t *testing.T) maildroptest.Fixture {
+		root := t.TempDir()
+		a := newAdapter(t, Options{Path: root + "/{user}/Maildir"})
+		accounts, added := 0, map[string]int{}
+		path := func(account gateway.Account) string { return filepath.Join(root, account.Name, "Maildir") }
+		add := func(t testing.TB, account gateway.Account, message []byte) {
+			n := added[account.Name]
+			added[account.Name]++
+			base := fmt.Sprintf("%d.M%dP1.host", 1700000000+n/3, 100000+n)
+			name := []string{"new/" + base, "cur/" + base + ":2,S", "cur/" + base + ":2,", "cur/" + base}[n%4]
+			write(t, path(account), name, string(message))
+		}
+		return maildroptest.Fixture{
+			Adapter: a,
+			Exact:   true,
+			Large:   5000,
+			Create: func(t testing.TB, messages [][]byte) gateway.Account {
+				accounts++
+				account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: a}
+				makeMaildir(t, path(account))
+				for _, message := range messages {
+					add(t, account, message)
+				}
+				return account
+			},
+			Add: add,
+			Remove: func(t testing.TB, account gateway.Account, i int) {
+				pattern := fmt.Sprintf("%s/*/%d.M%dP1.host*", path(account), 1700000000+i/3, 100000+i)
+				files, err := filepath.Glob(pattern)
+				if err != nil || len(files) != 1 {
+					t.Fatalf("%s: %q, %v", pattern, files, err)
+				}
+				if err := os.Remove(files[0]); err != nil {
+					t.Fatal(err)
+				}
+			},
+			List: func(t testing.TB, account gateway.Account) [][]byte {
+				var list [][]byte
+				for _, name := range files(t, path(account)) {
+					raw, err := os.ReadFile(filepath.Join(path(account), name))
+					if err != nil {
+						t.Error(err)
+					}
+					list = append(list, raw)
+				}
+				return list
+			},
+		}
+	})
+}
+
+func newAdapter(t testing.TB, o Options) *Adapter {
+	t.Helper()
+	a, err := New(o, new(gateway.Locks), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func makeMaildir(t testing.TB, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := emersion.Dir(path).Init(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write puts a file into a Maildir, complete at once, as delivery does.
+func write(t testing.TB, maildir, name, content string) {
+	t.Helper()
+	tmp := filepath.Join(maildir, "tmp", strings.ReplaceAll(name, "/", "_"))
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(maildir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// files returns what lies in new and cur, as "new/name".
+func files(t testing.TB, maildir string) []string {
+	t.Helper()
+	var names []string
+	for _, sub := range subdirNames {
+		entries, err := os.ReadDir(filepath.Join(maildir, sub))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, entry := range entries {
+			names = append(names, sub+"/"+entry.Name())
+		}
+	}
+	return names
+}
+
+func open(t testing.TB, a *Adapter, account gateway.Account) *maildrop {
+	t.Helper()
+	d, err := a.Open(t.Context(), account)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return d.(*maildrop)
+}
+
+func closeMaildrop(t testing.TB, d *maildrop) {
+	t.Helper()
+	if err := d.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func uids(d *maildrop) []string {
+	list := make([]string, d.Len())
+	for i := range list {
+		list[i] = string(d.AppendUID(nil, i))
+	}
+	return list
+}
+
+// read returns message i, or the error of Retrieve or of reading.
+func read(t testing.TB, d *maildrop, i int) (string, error) {
+	t.Helper()
+	r, err := d.Retrieve(t.Context(), i, -1)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	raw, err := io.ReadAll(r)
+	return string(raw), err
+}
+
+func wantMessage(t testing.TB, d *maildrop, i int, want string) {
+	t.Helper()
+	if got, err := read(t, d, i); err != nil || got != want {
+		t.Errorf("message %d is %q, %v; want %q", i, got, err, want)
+	}
+}
