@@ -46,9 +46,9 @@ type Conn struct {
 
 	// What follows belongs to whoever set reading, until that is false again.
 	r          *reader
-	renumbered int  // EXPUNGE responses seen
-	alerted    bool // an ALERT was logged
-	bye        *ByeError
+	renumbered int       // EXPUNGE responses seen
+	alerted    bool      // an ALERT was logged
+	bye        *ByeError // what the server said last
 
 	mu       sync.Mutex
 	changed  sync.Cond
@@ -57,6 +57,7 @@ type Conn struct {
 	reading  bool    // somebody reads from the network
 	due      []int64 // imapclient's tags that await an answer
 	inbox    []byte  // responses for imapclient
+	passed   int64   // octets of them in this operation
 	readOnly bool
 }
 
@@ -67,16 +68,18 @@ func newConn(nc net.Conn, limits Limits, log *slog.Logger) *Conn {
 	return c
 }
 
-// Do runs fn, which may call any command of client but FETCH, whose data
-// never reach it, IDLE and STARTTLS. Several commands may be sent before the
-// first is waited for. Do returns when all have been answered.
+// Do runs fn, which may call the commands of client, except IDLE and STARTTLS.
+// The data of FETCH and EXPUNGE responses never reach client: what such a
+// command yields is empty, and the count in client.Mailbox does not go down.
+// Several commands may be sent before the first is waited for. Do returns when
+// all have been answered.
 //
 // An *imap.Error (the server answered NO or BAD) and errors of fn's own are
 // returned as they are. If the connection broke, the error is that of Err. The
 // end of ctx, or of Limits.Operation, breaks it.
 //
-// fn must drain ExpungeCommand and ListCommand: imapclient stops reading
-// otherwise, until the operation limit ends it all.
+// fn must take all that a ListCommand yields, as Collect does: nothing else
+// could wake imapclient again, not even Close.
 func (c *Conn) Do(ctx context.Context, fn func(client *imapclient.Client) error) error {
 	done, err := c.begin(ctx)
 	if err != nil {
@@ -171,7 +174,7 @@ func (c *Conn) begin(ctx context.Context) (done func(), err error) {
 	if c.busy {
 		return nil, ErrBusy
 	}
-	c.busy = true
+	c.busy, c.passed = true, 0
 	unwatch := context.AfterFunc(ctx, func() { c.fail(ended(ctx)) })
 	return func() {
 		unwatch()
@@ -242,7 +245,7 @@ func (c *Conn) readFailed(err error) error {
 		bye := *c.bye
 		bye.Err = err
 		return c.fail(&bye)
-	case written != nil:
+	case written != nil && errors.Is(err, os.ErrDeadlineExceeded):
 		return c.fail(fmt.Errorf("sending to the server: %w", *written))
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.limit.IsZero() && !time.Now().Before(c.wire.limit):
 		return c.fail(fmt.Errorf("%w: nothing of use for %v", ErrTimeout, c.wire.within))

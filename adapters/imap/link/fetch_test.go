@@ -253,9 +253,9 @@ func TestFetchSizesAllocates(t *testing.T) {
 			t.Fatal(count, err)
 		}
 	})
-	// The deadline timers of the pipe are a part of this.
-	if allocs > n/20 {
+	// Two for each read are deadline timers of the pipe.
+	if allocs > n/100 {
 		t.Errorf("%v allocations for %d messages", allocs, n)
 	}
-	t.Log(allocs, "allocations")
+
 }

@@ -146,19 +146,27 @@ type upstream struct {
 	t  testing.TB
 	nc net.Conn
 	br *bufio.Reader
+
+	stop <-chan struct{} // closed with the test
+}
+
+func newUpstream(t testing.TB, nc net.Conn) *upstream {
+	return &upstream{t: t, nc: nc, br: bufio.NewReader(nc)}
 }
 
 // serve runs script as the server, and ends it with the test. The connection
 // is closed when script returns.
 func serve(t testing.TB, nc net.Conn, script func(*upstream)) {
 	t.Helper()
-	done := make(chan struct{})
+	done, stop := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		defer nc.Close()
-		script(&upstream{t: t, nc: nc, br: bufio.NewReader(nc)})
+		u := newUpstream(t, nc)
+		u.stop = stop
+		script(u)
 	}()
-	t.Cleanup(func() { nc.Close(); <-done })
+	t.Cleanup(func() { close(stop); nc.Close(); <-done })
 }
 
 // line reads a command line, "" when there is none any more.
@@ -203,12 +211,16 @@ func tryPipe(t testing.TB, opts Options, script func(*upstream)) (*Conn, error) 
 	client, server := pipe()
 	serve(t, server, script)
 	opts.Address = "imap.example.org:143"
-	opts.Dial = func(context.Context, string, string) (net.Conn, error) { return client, nil }
+	opts.Dial = dialer(client)
 	c, err := Dial(context.Background(), opts)
 	if err == nil {
 		t.Cleanup(func() { c.Close() })
 	}
 	return c, err
+}
+
+func dialer(nc net.Conn) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) { return nc, nil }
 }
 
 func noop(client *imapclient.Client) error { return client.Noop().Wait() }

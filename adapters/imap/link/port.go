@@ -1,6 +1,7 @@
 package link
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -88,6 +89,11 @@ func (c *Conn) answered(tag int64) bool {
 // response may come on top.
 const maxInbox = 1 << 20
 
+// maxAnswer is how many octets of responses the commands of one Do may get, on
+// top of two lines of full length: imapclient keeps what LIST and SEARCH yield
+// in memory, and no single line of it need be long.
+const maxAnswer = 2 << 20
+
 // deliver queues a response for imapclient.
 func (c *Conn) deliver(response []byte) error {
 	c.mu.Lock()
@@ -103,6 +109,10 @@ func (c *Conn) deliver(response []byte) error {
 	}
 	if c.err != nil {
 		return c.err
+	}
+	c.passed += int64(len(response))
+	if limit := maxAnswer + 2*c.r.maxLine.Load(); len(c.due) > 0 && c.passed > limit {
+		return fmt.Errorf("%w: an answer of more than %d octets", ErrTooLong, limit)
 	}
 	c.inbox = append(c.inbox, response...)
 	c.changed.Broadcast()

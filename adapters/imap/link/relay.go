@@ -67,8 +67,10 @@ func (c *Conn) routeData(line, data []byte) error {
 		case is(what, "EXISTS"), is(what, "RECENT"):
 			return c.pass(line, true)
 		case is(what, "EXPUNGE"):
+			// imapclient would hand the number to an ExpungeCommand, and stop
+			// reading for good once 128 of them have not been taken.
 			c.renumbered++
-			return c.pass(line, true)
+			return nil
 		}
 		return c.drop(what, line, false)
 	}
