@@ -1,10 +1,12 @@
-// Package imap opens maildrops in mailboxes of an IMAP server.
 package imap
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+
+	"github.com/emersion/go-imap/v2/imapclient"
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
@@ -43,8 +45,65 @@ func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
 
 // Open implements gateway.Adapter.
 func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Maildrop, error) {
-	return nil, errors.ErrUnsupported
+	if account.Folder != "" && !a.options.Folders {
+		return nil, gateway.Unusable("no folders here, log in with the name alone",
+			fmt.Errorf("user %q asked for folder %q; set folders = true to allow it", account.Name, account.Folder))
+	}
+	if !printable(account.Folder) {
+		return nil, gateway.Unusable("no such folder", fmt.Errorf("user %q asked for folder %q", account.Name, account.Folder))
+	}
+	l, err := a.credentials(account)
+	if err != nil {
+		return nil, err
+	}
+	name := a.lockName(l, account.Folder)
+	unlock, ok := a.locks.TryLock(name)
+	if !ok {
+		return nil, gateway.InUse(fmt.Errorf("another session holds %q", name))
+	}
+	d := &maildrop{
+		adapter: a,
+		login:   l,
+		folder:  account.Folder,
+		unlock:  unlock,
+		log:     a.log.With("user", account.Name),
+	}
+	if err := d.open(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
-// Check implements gateway.Checker.
-func (a *Adapter) Check(ctx context.Context) error { return errors.ErrUnsupported }
+// lockName names the mailbox. Letter case and the separators of folders are
+// the server's to interpret: what may be the same mailbox has the same name.
+func (a *Adapter) lockName(l login, folder string) string {
+	owner := l.owner()
+	if l.source == fromClient { // somebody who knows a master password
+		owner, _, _ = strings.Cut(owner, a.options.MasterSeparator)
+	}
+	if folder == "" {
+		folder = a.options.Mailbox
+	}
+	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", owner, a.options.Address, strings.ReplaceAll(folder, ".", "/")))
+}
+
+// Check implements gateway.Checker: it connects, asks for the capabilities and
+// logs out, without logging in.
+func (a *Adapter) Check(ctx context.Context) error {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.Do(ctx, func(client *imapclient.Client) error {
+		caps, err := client.Capability().Wait()
+		if err != nil {
+			return err
+		}
+		return a.checkLogin(client, capabilities(caps))
+	}); err != nil {
+		return a.explain("asking for capabilities", err)
+	}
+	return a.explain("logging out", conn.Logout(ctx))
+}

@@ -84,10 +84,10 @@ const (
 type OnDelete string
 
 const (
-	Expunge       OnDelete = "expunge"
-	MoveToTrash   OnDelete = "move"
-	SeenOnDelete  OnDelete = "seen"
-	KeepOnDeleted OnDelete = "keep"
+	Expunge      OnDelete = "expunge"
+	MoveToTrash  OnDelete = "move"
+	SeenOnDelete OnDelete = "seen"
+	KeepOnDelete OnDelete = "keep"
 )
 
 // OnRetrieve is what is done to a message that was retrieved; "" is
@@ -114,7 +114,7 @@ func (m *TLSMode) UnmarshalText(text []byte) error {
 }
 
 func (d *OnDelete) UnmarshalText(text []byte) error {
-	return choose(d, text, Expunge, MoveToTrash, SeenOnDelete, KeepOnDeleted)
+	return choose(d, text, Expunge, MoveToTrash, SeenOnDelete, KeepOnDelete)
 }
 
 func (r *OnRetrieve) UnmarshalText(text []byte) error {

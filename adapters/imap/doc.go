@@ -1,0 +1,14 @@
+// Package imap opens maildrops in mailboxes of an IMAP server.
+//
+// A maildrop holds one connection. The mailbox is opened with EXAMINE, so that
+// reading changes nothing, and listed with the size of each message. Messages
+// are addressed by UID alone: sequence numbers shift when others remove mail,
+// and a UID means one message for as long as UIDVALIDITY stays (RFC 9051
+// §2.3.1.1). So a connection that was lost is replaced, once for each command,
+// and the session goes on if UIDVALIDITY is still the same.
+//
+// UPDATE selects the mailbox for writing and removes exactly the messages that
+// are marked: STORE \Deleted and UID EXPUNGE (RFC 4315), or MOVE (RFC 6851). It
+// never sends EXPUNGE or CLOSE, which remove what other programs have flagged.
+// Answers of OK are not believed: a SEARCH tells what is really gone.
+package imap

@@ -1,0 +1,189 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-sasl"
+
+	"pop3gw/adapters/imap/link"
+	"pop3gw/gateway"
+)
+
+// login is who logs in to the server, and on whose word.
+type login struct {
+	gateway.Credentials
+	account string // login name of the account, for messages
+	source  secretSource
+}
+
+// secretSource is where a password comes from.
+type secretSource int
+
+const (
+	fromClient   secretSource = iota // the client has just sent it
+	fromOperator                     // it is the user's upstream_password
+	fromMaster                       // it is master_password
+)
+
+// credentials returns what to log in with. The master user is only for
+// accounts whose password the gateway has checked itself: with that of a client
+// the server must decide.
+func (a *Adapter) credentials(account gateway.Account) (login, error) {
+	l := login{Credentials: account.Upstream, account: account.Name}
+	switch {
+	case account.Forwarded && l.Password == "":
+		return l, gateway.Refused(errors.New("client sent no password that could be passed on to the server"))
+	case account.Forwarded:
+		l.source = fromClient
+	case l.Password != "":
+		l.source = fromOperator
+	case a.options.MasterUser != "":
+		l.source = fromMaster
+		l.Credentials = gateway.Credentials{
+			Identity: l.owner(),
+			User:     a.options.MasterUser,
+			Password: a.options.MasterPassword,
+		}
+	default:
+		return l, gateway.Unusable("gateway has no password for the mail server",
+			fmt.Errorf("no password for user %q at %s; set upstream_password of the user, or master_user of the adapter",
+				account.Name, a.options.Address))
+	}
+	if l.owner() == "" {
+		return l, gateway.Unusable("gateway has no user name for the mail server",
+			fmt.Errorf("user %q has no name at %s; set upstream_user", account.Name, a.options.Address))
+	}
+	// Neither LOGIN nor PLAIN can carry a NUL, and no password has a line end.
+	if strings.ContainsAny(l.Identity+l.User+l.Password, "\x00\r\n") {
+		return l, a.refused(l, errors.New("name or password has a NUL or a line end"))
+	}
+	return l, nil
+}
+
+// owner is the name of the user whose mail is opened.
+func (l login) owner() string {
+	if l.Identity != "" {
+		return l.Identity
+	}
+	return l.User
+}
+
+// refused is the error for credentials that the server does not take.
+func (a *Adapter) refused(l login, err error) error {
+	if l.source == fromClient {
+		return gateway.Refused(a.cause(diagnosis{}, "logging in", err))
+	}
+	advice := fmt.Sprintf("mend upstream_user or upstream_password of user %q", l.account)
+	if l.source == fromMaster {
+		advice = fmt.Sprintf("mend master_user or master_password, or let the master log in as %q", l.owner())
+	}
+	return a.explainAs(permanent("mail server does not let the gateway in", advice), "logging in", err)
+}
+
+// dial connects and logs in.
+func (a *Adapter) dial(ctx context.Context, l login) (*link.Conn, error) {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.logIn(ctx, conn, l); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// connect dials. The connection is not logged in.
+func (a *Adapter) connect(ctx context.Context) (*link.Conn, error) {
+	conn, err := link.Dial(ctx, a.link)
+	if e, ok := errors.AsType[*imap.Error](err); ok {
+		return nil, a.explainAs(permanent("mail server does not offer TLS",
+			`set tls to "implicit" and address to the port for it, or let the server offer STARTTLS`), "starting TLS", e)
+	}
+	return conn, a.explain("connecting", err)
+}
+
+func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login) error {
+	err := conn.Do(ctx, func(client *imapclient.Client) error {
+		caps := capabilities(client.Caps())
+		if err := a.checkLogin(client, caps); err != nil {
+			return err
+		}
+		if l.needsPLAIN() || caps.Has(imap.CapLoginDisabled) {
+			if caps.Has(imap.AuthCap(sasl.Plain)) {
+				return client.Authenticate(sasl.NewPlainClient(l.Identity, l.User, l.Password))
+			}
+			if l.Identity != "" && l.source != fromMaster {
+				return a.explainAs(permanent("mail server does not let one user act as another", ""), "logging in",
+					errors.New("an authorization identity needs AUTHENTICATE PLAIN, which the server does not offer"))
+			}
+		}
+		name := l.User
+		if l.Identity != "" {
+			name = l.Identity + a.options.MasterSeparator + l.User
+		}
+		return client.Login(name, l.Password).Wait()
+	})
+	e, ok := errors.AsType[*imap.Error](err)
+	if !ok {
+		return a.explain("logging in", err)
+	}
+	switch strings.ToUpper(string(e.Code)) {
+	case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED":
+		return a.refused(l, err)
+	}
+	if d := diagnoseAnswer(string(e.Code), e.Text); d != unexplained {
+		return a.explainAs(d, "logging in", err)
+	}
+	if e.Type == imap.StatusResponseTypeBad {
+		return a.explainAs(unexplained, "logging in", err)
+	}
+	return a.refused(l, err)
+}
+
+// checkLogin says why no password can be sent to this server.
+func (a *Adapter) checkLogin(client *imapclient.Client, caps imap.CapSet) error {
+	if client.State() != imap.ConnStateNotAuthenticated {
+		// Whoever it takes us for, nobody has checked a password.
+		return a.explainAs(permanent("mail server does not ask for a password", "let the server not greet the gateway with PREAUTH"),
+			"logging in", errors.New("server calls the connection authenticated before any login"))
+	}
+	if !caps.Has(imap.CapLoginDisabled) || caps.Has(imap.AuthCap(sasl.Plain)) {
+		return nil
+	}
+	advice := "let the server offer LOGIN or AUTHENTICATE PLAIN"
+	if a.options.TLS == NoTLS {
+		advice = `set tls to "starttls" or "implicit"`
+	}
+	return a.explainAs(permanent("mail server takes no password from the gateway", advice), "logging in",
+		fmt.Errorf("server says LOGINDISABLED and offers no PLAIN but %q", mechanisms(caps)))
+}
+
+func mechanisms(caps imap.CapSet) []string {
+	all := caps.AuthMechanisms()
+	slices.Sort(all)
+	return all[:min(len(all), 10)]
+}
+
+// needsPLAIN reports whether LOGIN cannot be trusted with the credentials: it
+// has no authorization identity, and no charset (RFC 9051 §6.2.3).
+func (l login) needsPLAIN() bool {
+	awkward := func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
+	return l.Identity != "" || strings.ContainsFunc(l.User+l.Password, awkward)
+}
+
+// capabilities returns caps in upper case: some servers are careless, and
+// names are compared as they are.
+func capabilities(caps imap.CapSet) imap.CapSet {
+	upper := make(imap.CapSet, len(caps))
+	for c := range caps {
+		upper[imap.Cap(strings.ToUpper(string(c)))] = struct{}{}
+	}
+	return upper
+}

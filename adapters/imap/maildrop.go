@@ -1,0 +1,234 @@
+package imap
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"pop3gw/adapters/imap/link"
+	"pop3gw/gateway"
+)
+
+// maildrop is a mailbox as it was listed, and the connection it is reached by.
+type maildrop struct {
+	adapter *Adapter
+	login   login
+	folder  string // as the client typed it, or ""
+	unlock  func()
+	log     *slog.Logger
+
+	mailbox     string // its name on the server
+	uidValidity uint32
+	messages    listing
+	trash       string // the mailbox that removed messages are moved to; "" is none
+	retrieved   bitset // messages retrieved whole that are still to be marked as \Seen
+	reading     bool   // a message is open
+
+	conn *link.Conn // nil until there was one
+	caps imap.CapSet
+	mode mode
+
+	// replaced is set once the server has another mailbox under the same name
+	// (UIDVALIDITY has changed). No UID means what it did.
+	replaced error
+}
+
+// mode is how the mailbox is selected on the current connection.
+type mode int
+
+const (
+	unselected mode = iota
+	examined        // EXAMINE: nothing changes, not even \Recent
+	selected        // SELECT: flags can be set and messages removed
+)
+
+// open connects and lists the mailbox.
+func (d *maildrop) open(ctx context.Context) error {
+	if err := d.dial(ctx); err != nil {
+		return err
+	}
+	data, err := d.enter(ctx)
+	if err != nil {
+		return err
+	}
+	d.uidValidity = data.UIDValidity
+	if d.adapter.options.OnDelete == MoveToTrash {
+		if err := d.findTrash(ctx); err != nil {
+			return d.adapter.explain("looking for the trash mailbox", err)
+		}
+	}
+	return d.adapter.explain("listing "+fmt.Sprintf("%.200q", d.mailbox), d.list(ctx, data))
+}
+
+func (d *maildrop) dial(ctx context.Context) error {
+	conn, err := d.adapter.dial(ctx, d.login)
+	if err != nil {
+		return err
+	}
+	d.conn, d.mode = conn, unselected
+	return nil
+}
+
+// enter opens the mailbox for reading, for the first time on a connection that
+// has just been logged in. It learns the capabilities, which may have grown by
+// the login, in the same flight.
+func (d *maildrop) enter(ctx context.Context) (*imap.SelectData, error) {
+	names, err := d.candidates(ctx)
+	if err != nil {
+		return nil, d.adapter.explain("asking for the hierarchy separator", err)
+	}
+	var data *imap.SelectData
+	err = d.conn.Do(ctx, func(client *imapclient.Client) error {
+		capability := client.Capability()
+		err := d.choose(client, names, examined, &data)
+		caps, cerr := capability.Wait()
+		d.caps = capabilities(caps)
+		return cmp.Or(err, cerr)
+	})
+	return data, d.explainSelect(names[0], err)
+}
+
+// reselect opens the mailbox in another mode on a connection that knows it.
+func (d *maildrop) reselect(ctx context.Context, m mode) (*imap.SelectData, error) {
+	var data *imap.SelectData
+	err := d.conn.Do(ctx, func(client *imapclient.Client) error {
+		return d.choose(client, []string{d.mailbox}, m, &data)
+	})
+	return data, d.explainSelect(d.mailbox, err)
+}
+
+// choose selects the first of names that the server has, and notes which.
+func (d *maildrop) choose(client *imapclient.Client, names []string, m mode, data **imap.SelectData) error {
+	var refusal error
+	for _, name := range names {
+		d.mode = unselected // a refused SELECT leaves none (RFC 9051 §6.3.2)
+		answer, err := client.Select(name, &imap.SelectOptions{ReadOnly: m == examined}).Wait()
+		if err == nil {
+			d.mailbox, d.mode, *data = name, m, answer
+			return nil
+		}
+		if refusal == nil {
+			refusal = err
+		}
+		if e, ok := errors.AsType[*imap.Error](err); !ok || e.Type != imap.StatusResponseTypeNo {
+			return err
+		}
+	}
+	return refusal
+}
+
+func (d *maildrop) explainSelect(name string, err error) error {
+	doing := fmt.Sprintf("opening mailbox %.200q", name)
+	e, ok := errors.AsType[*imap.Error](err)
+	if !ok || e.Type != imap.StatusResponseTypeNo || diagnoseAnswer(string(e.Code), e.Text) != unexplained {
+		return d.adapter.explain(doing, err)
+	}
+	text := "mailbox cannot be opened on the mail server"
+	if d.folder != "" {
+		text = "no such folder"
+	}
+	return d.adapter.explainAs(permanent(text, "create it on the server, or mend mailbox"), doing, err)
+}
+
+// ready makes sure of a connection with the mailbox open in mode m, or a mode
+// that allows more. It replaces a lost connection.
+func (d *maildrop) ready(ctx context.Context, m mode) error {
+	if d.replaced != nil {
+		return d.replaced
+	}
+	if lost := d.conn.Err(); lost != nil {
+		d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
+		d.conn.Close()
+		if err := d.dial(ctx); err != nil {
+			return err
+		}
+	}
+	if d.mode >= m {
+		return nil
+	}
+	data, err := d.reselect(ctx, m)
+	if err != nil {
+		return err
+	}
+	if data.UIDValidity != d.uidValidity {
+		d.replaced = gateway.Unavailable("mailbox was replaced on the mail server, log in again",
+			fmt.Errorf("UIDVALIDITY of %.200q at %s was %d and is %d; no message was removed after that",
+				d.mailbox, d.adapter.options.Address, d.uidValidity, data.UIDValidity))
+		return d.replaced
+	}
+	if m == selected && d.conn.ReadOnly() {
+		d.mode = unselected
+		return gateway.Unusable("mailbox is read-only on the mail server",
+			fmt.Errorf("SELECT of %.200q at %s was answered with READ-ONLY; give the user the right to remove mail, or set on_delete = \"keep\"",
+				d.mailbox, d.adapter.options.Address))
+	}
+	return nil
+}
+
+// retry runs fn on a connection with the mailbox open in mode m. If the
+// connection is lost under it, fn runs once more on a new one.
+func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
+	for first := true; ; first = false {
+		if err := d.ready(ctx, m); err != nil {
+			return err
+		}
+		err := fn()
+		lost := d.conn.Err()
+		// A server that talks nonsense would do so again.
+		final := errors.Is(lost, link.ErrProtocol) || errors.Is(lost, link.ErrTooLong)
+		if err == nil || lost == nil || final || !first || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// Len implements gateway.Maildrop.
+func (d *maildrop) Len() int { return d.messages.len() }
+
+// Size implements gateway.Maildrop: it is what the server says.
+func (d *maildrop) Size(i int) int64 { return d.messages.size(i) }
+
+// AppendUID implements gateway.Maildrop, with the form that Dovecot gives its
+// own POP3 unique-ids by default.
+func (d *maildrop) AppendUID(dst []byte, i int) []byte {
+	return appendHex(appendHex(dst, d.messages.uids[i]), d.uidValidity)
+}
+
+// appendHex appends n as eight digits.
+func appendHex(dst []byte, n uint32) []byte {
+	for shift := 28; shift >= 0; shift -= 4 {
+		dst = append(dst, "0123456789abcdef"[n>>shift&0xf])
+	}
+	return dst
+}
+
+// closeWait bounds what Close may still do before it releases the lock.
+const closeWait = 5 * time.Second
+
+// Close implements gateway.Maildrop. The polite end of the connection is not
+// waited for; it takes seconds at most.
+func (d *maildrop) Close() error {
+	conn := d.conn
+	if conn != nil && d.reading {
+		conn.Close()
+	}
+	if conn != nil && conn.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		if err := d.markRetrieved(ctx); err != nil {
+			d.log.Warn("retrieved messages were not marked as seen", "error", err)
+		}
+		cancel()
+	}
+	d.conn = nil
+	d.unlock()
+	if conn != nil {
+		go conn.Logout(context.Background())
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package imap
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"pop3gw/gateway"
+)
+
+const (
+	// Servers limit the length of a command; 8,000 octets of UIDs are safe
+	// (RFC 7162 §4).
+	maxSetOctets = 8000
+	// What is removed by one command must not take minutes.
+	maxSetMessages = 2000
+)
+
+// PermitDelete implements gateway.DeletePermitter.
+func (d *maildrop) PermitDelete(int) error {
+	server := d.adapter.options.Address
+	switch {
+	case !d.removes():
+		return nil
+	case d.moves() && d.trash == "":
+		return gateway.Unusable("mail server has no trash mailbox, so messages cannot be removed",
+			fmt.Errorf("no mailbox of %s has the attribute \\Trash; set trash_mailbox", server))
+	case d.moves() && d.caps.Has(imap.CapMove), d.caps.Has(imap.CapUIDPlus):
+		return nil
+	}
+	return gateway.Unusable("mail server has no UIDPLUS, so messages cannot be removed safely",
+		fmt.Errorf("%s cannot expunge single messages; set on_delete to \"seen\" or \"keep\"", server))
+}
+
+// removes reports whether messages leave the mailbox.
+func (d *maildrop) removes() bool {
+	return d.adapter.options.OnDelete == Expunge || d.adapter.options.OnDelete == MoveToTrash
+}
+
+// moves reports whether messages go to the trash. What is in it goes for good.
+func (d *maildrop) moves() bool {
+	return d.adapter.options.OnDelete == MoveToTrash && d.trash != d.mailbox
+}
+
+// Delete implements gateway.Maildrop. A message that the server no longer has
+// counts as removed, whoever removed it.
+func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)) error {
+	if len(marked) == 0 {
+		return nil
+	}
+	if d.adapter.options.OnDelete == KeepOnDelete {
+		for _, i := range marked {
+			removed(i)
+		}
+		return nil
+	}
+	if err := d.PermitDelete(marked[0]); err != nil {
+		return err
+	}
+	// Those that are moved keep the flag.
+	if err := d.markRetrieved(ctx); err != nil {
+		d.log.Warn("retrieved messages were not marked as seen", "error", err)
+	}
+	action := d.expunge
+	switch {
+	case d.adapter.options.OnDelete == SeenOnDelete:
+		action = d.markSeen
+	case d.moves() && d.caps.Has(imap.CapMove):
+		action = d.move
+	case d.moves():
+		action = d.copyAndExpunge
+	}
+
+	var failure error
+	remaining := 0
+	for len(marked) > 0 {
+		set, n := d.messages.chunk(marked)
+		left, err := d.change(ctx, set, action)
+		failure = cmp.Or(failure, err)
+		for _, i := range marked[:n] {
+			if left.Contains(imap.UID(d.messages.uids[i])) {
+				remaining++
+			} else {
+				removed(i)
+			}
+		}
+		marked = marked[n:]
+		if err != nil && (ctx.Err() != nil || d.replaced != nil || d.conn.Err() != nil) {
+			remaining += len(marked) // the server is out of reach
+			break
+		}
+	}
+	if remaining == 0 {
+		return nil // what did not go as it should was mended
+	}
+	if failure == nil {
+		failure = gateway.Unavailable("mail server says OK and removes nothing",
+			errors.New("messages are still there; does the user lack rights on the mailbox?"))
+	}
+	return d.adapter.explain("removing messages", failure)
+}
+
+// action sends commands that do to the messages of set what UPDATE is for, and
+// returns what waits for the answers. It can be repeated.
+type action func(client *imapclient.Client, set imap.UIDSet) (wait func() error)
+
+// change acts on the messages of set and returns those of them for which
+// nothing has come of it: all, where that is unknown.
+func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (left imap.UIDSet, err error) {
+	left = set
+	pending := &imap.SearchCriteria{UID: []imap.UIDSet{set}}
+	if !d.removes() {
+		pending.NotFlag = []imap.Flag{imap.FlagSeen}
+	}
+	err = d.retry(ctx, selected, func() error {
+		left = set
+		d.allowSearch(maxSetMessages)
+		return d.conn.Do(ctx, func(client *imapclient.Client) error {
+			wait := act(client, set)
+			search := client.UIDSearch(pending, d.searchOptions())
+			err := wait()
+			still, serr := found(search)
+			if serr == nil {
+				left = still
+			}
+			return cmp.Or(err, serr)
+		})
+	})
+	return left, err
+}
+
+// expunge removes messages. What others have flagged as \Deleted stays: UID
+// EXPUNGE looks at the messages of set alone (RFC 4315 §2.1).
+func (d *maildrop) expunge(client *imapclient.Client, set imap.UIDSet) func() error {
+	flagged := addFlag(client, set, imap.FlagDeleted)
+	expunge := client.UIDExpunge(set)
+	return func() error {
+		err := flagged()
+		return cmp.Or(err, expunge.Close())
+	}
+}
+
+func (d *maildrop) markSeen(client *imapclient.Client, set imap.UIDSet) func() error {
+	return addFlag(client, set, imap.FlagSeen)
+}
+
+func addFlag(client *imapclient.Client, set imap.UIDSet, flag imap.Flag) func() error {
+	return client.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{flag}}, nil).Close
+}
+
+// move is only for servers with MOVE.
+func (d *maildrop) move(client *imapclient.Client, set imap.UIDSet) func() error {
+	// Client.Move sends COPY, STORE and EXPUNGE without waiting if its own idea
+	// of the capabilities lacks MOVE, and so removes what could not be copied.
+	if !client.Caps().Has(imap.CapMove) {
+		return d.copyAndExpunge(client, set)
+	}
+	move := client.Move(set, d.trash)
+	return func() error {
+		_, err := move.Wait()
+		return err
+	}
+}
+
+// copyAndExpunge stands in for MOVE. What could not be copied is not removed.
+func (d *maildrop) copyAndExpunge(client *imapclient.Client, set imap.UIDSet) func() error {
+	if !d.caps.Has(imap.CapUIDPlus) {
+		return failed(errors.New("server has neither MOVE nor UIDPLUS"))
+	}
+	if _, err := client.Copy(set, d.trash).Wait(); err != nil {
+		return failed(err)
+	}
+	return d.expunge(client, set)
+}
+
+func failed(err error) func() error { return func() error { return err } }
+
+// markRetrieved marks the messages that were retrieved as \Seen, if that is
+// wanted.
+func (d *maildrop) markRetrieved(ctx context.Context) error {
+	retrieved := d.retrieved.members()
+	d.retrieved = nil
+	for len(retrieved) > 0 {
+		set, n := d.messages.chunk(retrieved)
+		err := d.retry(ctx, selected, func() error {
+			return d.conn.Do(ctx, func(client *imapclient.Client) error { return d.markSeen(client, set)() })
+		})
+		if err != nil {
+			return d.adapter.explain("marking messages as \\Seen", err)
+		}
+		retrieved = retrieved[n:]
+	}
+	return nil
+}
+
+// chunk returns the UIDs of the first n of the messages in indexes, ascending,
+// as many as fit in a command. Only UIDs that are neighbours as numbers share a
+// range: in a gap there may be a message that was not listed.
+func (l *listing) chunk(indexes []int) (set imap.UIDSet, n int) {
+	const number = len(",4294967295")
+	var last uint32
+	for octets, inRange := 0, false; n < len(indexes) && n < maxSetMessages; n++ {
+		uid := l.uids[indexes[n]]
+		switch {
+		case n == 0 || uid != last+1:
+			octets, inRange = octets+number, false
+		case !inRange:
+			octets, inRange = octets+number, true
+		}
+		if octets > maxSetOctets {
+			break
+		}
+		set.AddNum(imap.UID(uid))
+		last = uid
+	}
+	return set, n
+}
+
+// bitset is a set of indexes.
+type bitset []uint64
+
+func (b *bitset) add(i int) {
+	for len(*b) <= i/64 {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+// members returns the indexes in the set, ascending.
+func (b bitset) members() []int {
+	var members []int
+	for i := range len(b) * 64 {
+		if b[i/64]&(1<<(i%64)) != 0 {
+			members = append(members, i)
+		}
+	}
+	return members
+}
