@@ -23,7 +23,7 @@ func tagsOf(b body) tagSet {
 
 // tags asks a fresh connection for its capabilities in AUTHORIZATION.
 func (r *run) tags(command string) tagSet {
-	c := r.connect()
+	c := r.beside()
 	defer c.Close()
 	_, b := c.multi(command)
 	return tagsOf(b)

@@ -21,6 +21,9 @@ type conn struct {
 	run   *run
 	log   []string
 	first reply // the greeting
+
+	closed   bool // by this side
+	unjudged bool // a server in error may send parts of messages for replies
 }
 
 // reply is one line from the server with its line end, or what came before
@@ -30,13 +33,38 @@ type reply struct {
 	err error
 }
 
-// connect opens a connection and reads the greeting.
+// connect ends the scenario's earlier sessions, which may hold the lock, opens a
+// connection and reads the greeting.
 func (r *run) connect() *conn { return r.connectTo(Endpoint{Address: r.target.Address}) }
 
 func (r *run) connectTo(e Endpoint) *conn {
+	r.leave()
 	nc, err := e.dial()
 	need(err)
 	return r.open(nc)
+}
+
+// beside opens a connection while the earlier ones go on.
+func (r *run) beside() *conn {
+	nc, err := Endpoint{Address: r.target.Address}.dial()
+	need(err)
+	return r.open(nc)
+}
+
+// leave ends the sessions of the scenario that are still open, with QUIT: its
+// reply says that the lock is gone.
+func (r *run) leave() {
+	for _, c := range r.conns {
+		if c.closed {
+			continue
+		}
+		// The first line ends what AUTH may have begun.
+		c.SetDeadline(time.Now().Add(2 * time.Second))
+		io.WriteString(c.Conn, "*\r\nRSET\r\nQUIT\r\n")
+		io.Copy(io.Discard, c.r)
+		c.Close()
+	}
+	r.conns = nil
 }
 
 // open makes a session of a connection and reads the greeting.
@@ -47,12 +75,21 @@ func (r *run) open(nc net.Conn) *conn {
 	return c
 }
 
-// login opens a session in TRANSACTION. A server that refuses ends the
-// scenario.
+// login opens a session in TRANSACTION. A session that was dropped a moment
+// ago may still hold the lock, for 10 s at most. A server that goes on refusing
+// ends the scenario.
 func (r *run) login() *conn {
-	c := r.connect()
-	c.authenticate(r.target.User)
-	return c
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		c := r.connect()
+		if c.tryLogin(r.target.User).ok() {
+			return c
+		}
+		if time.Now().After(deadline) {
+			panic(lost{"login refused for 10 s\n" + strings.Join(c.tail(), "\n")})
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (c *conn) authenticate(a Account) {
@@ -118,7 +155,9 @@ func (c *conn) read() reply {
 		c.note("S: " + quote(r.raw) + " then " + err.Error())
 	} else {
 		c.note("S: " + quote(r.raw))
-		c.run.replies.add(c, r.raw)
+		if !c.unjudged {
+			c.run.replies.add(c, r.raw)
+		}
 	}
 	return r
 }
@@ -234,6 +273,11 @@ func (r reply) challenge() (base64 string, ok bool) {
 	}
 	base64, ok = strings.CutPrefix(strings.TrimRight(r.raw, "\r\n"), "+ ")
 	return base64, ok && r.err == nil
+}
+
+func (c *conn) Close() error {
+	c.closed = true
+	return c.Conn.Close()
 }
 
 // drop breaks the connection with a reset, as a crashed client's host does.

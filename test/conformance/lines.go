@@ -281,7 +281,7 @@ func echo(r *run) {
 			c := r.login()
 			line := fmt.Sprintf(form, in.octets)
 			got := c.cmd(line)
-			r.must("1939 §3", fmt.Sprintf("%s as %q is refused in printable ASCII", in.name, form), got.refused() && printable(strings.TrimRight(got.raw, "\r\n")) && len(got.raw) <= maxReply, c)
+			r.judgeEcho(c, fmt.Sprintf("%s as %q", in.name, form), got)
 		}
 		for _, form := range []string{"USER %s", "AUTH %s", "LANG %s"} {
 			c := r.connect()
@@ -289,7 +289,7 @@ func echo(r *run) {
 			if form == "USER %s" && got.ok() {
 				got = c.cmd("PASS " + in.octets)
 			}
-			r.must("1939 §3", fmt.Sprintf("%s as %q is refused in printable ASCII", in.name, form), got.refused() && printable(strings.TrimRight(got.raw, "\r\n")) && len(got.raw) <= maxReply, c)
+			r.judgeEcho(c, fmt.Sprintf("%s as %q", in.name, form), got)
 		}
 	}
 	for _, form := range []string{"%s", "RETR %s", "UIDL %s"} {
@@ -297,6 +297,11 @@ func echo(r *run) {
 		got := c.cmd(fmt.Sprintf(form, strings.Repeat("y", 240)))
 		r.must("1939 §3", fmt.Sprintf("240 octets as %q are refused in at most 512 octets", form), got.refused() && len(got.raw) <= maxReply, c)
 	}
+}
+
+func (r *run) judgeEcho(c *conn, input string, got reply) {
+	r.must("1939 §3", input+" is refused in one line of at most 512 octets", got.refused() && len(got.raw) <= maxReply && c.inStep(), c)
+	r.should("1939 §3", input+" is answered in printable ASCII", printable(strings.TrimRight(got.raw, "\r\n")), c)
 }
 
 // manyErrors checks that errors do not accumulate harm.

@@ -121,7 +121,7 @@ func listings(r *run) {
 	again := c.sizes()
 	r.must("1939 §5", "LIST is the same behind RETR", fmt.Sprint(again) == fmt.Sprint(sizes), c)
 
-	greet := r.connect()
+	greet := r.beside()
 	greet.cmd("USER " + r.target.User.Name)
 	c.cmd("QUIT")
 	r.must("1939 §7", "PASS's +OK says no count that is wrong", !strings.Contains(greet.cmd("PASS "+r.target.User.Password).text(), " 11 "), greet)
@@ -162,7 +162,7 @@ func uniqueIDs(r *run) {
 	c = r.login()
 	r.must("1939 §7", "names are the same in the next session", equal(c.uids(), first), c, fmt.Sprint(first))
 	c.drop()
-	c = r.retry()
+	c = r.login()
 	r.must("1939 §7", "names are the same behind a dropped session", equal(c.uids(), first), c)
 	c.cmd("QUIT")
 

@@ -168,11 +168,11 @@ func auth(r *run) {
 	for _, size := range []int{300, 1000, 4000, 12000} {
 		c = r.connect()
 		refused := c.cmd("AUTH PLAIN " + b64("\x00"+user.Name+"\x00"+strings.Repeat("p", size*3/4))).refused()
-		r.must("5034 §4", fmt.Sprintf("an initial response of %d octets is refused, the session goes on", size), refused && c.inStep(), c)
+		r.should("5034 §4", fmt.Sprintf("an initial response of %d octets is refused, the session goes on", size), refused && c.inStep(), c)
 		c = r.connect()
 		_, asked := c.cmd("AUTH PLAIN").challenge()
 		refused = asked && c.cmd(b64("\x00"+user.Name+"\x00"+strings.Repeat("p", size*3/4))).refused()
-		r.must("5034 §4", fmt.Sprintf("a response of %d octets is refused, the session goes on", size), refused && c.inStep(), c)
+		r.should("5034 §4", fmt.Sprintf("a response of %d octets is refused, the session goes on", size), refused && c.inStep(), c)
 	}
 	for _, size := range []int{100 << 10, 2 << 20} {
 		c = r.connect()

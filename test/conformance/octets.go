@@ -28,7 +28,8 @@ func octets(r *run) {
 	for i, s := range all {
 		// A session for each, lest a message that the server sends wrongly
 		// spoils the judgement of the next.
-		c := r.retry()
+		c := r.login()
+		c.unjudged = true
 		n := i + 1
 		stat := c.cmd("STAT")
 		status, b := c.multi(fmt.Sprint("RETR ", n))
@@ -66,7 +67,7 @@ func octets(r *run) {
 	}
 	r.should("1939 §11", "LIST counts the line end that an unterminated message gets", len(unterminated) == 0, nil, strings.Join(unterminated, "; "))
 
-	c = r.retry()
+	c = r.login()
 	after := c.sizes()
 	wrong := ""
 	for i, s := range all {
@@ -128,7 +129,8 @@ func forgedReplies(r *run) {
 	need(r.target.Store.Fill(stored(forms)))
 	for i, f := range forms {
 		for _, command := range []string{"RETR %d", "TOP %d 100000"} {
-			c := r.retry()
+			c := r.login()
+			c.unjudged = true
 			stat := c.cmd("STAT")
 			line := fmt.Sprintf(command, i+1)
 			status, b := c.multi(line)

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // Level is the weight of a check.
@@ -141,13 +142,18 @@ var scenarios = []struct {
 // target. An error means that the maildrop could not be filled or the server not
 // reached; whatever the server gets wrong is in the report.
 func Run(target Target, only string) (Report, error) {
+	if target.Progress == nil {
+		target.Progress = func(string, ...any) {}
+	}
 	r := &run{target: target, seen: make(map[string]bool)}
 	for _, s := range scenarios {
 		if strings.Contains(s.name, only) {
 			r.scenario = s.name
+			begin, made := time.Now(), len(r.report)
 			if err := r.perform(s.run); err != nil {
 				return r.report, fmt.Errorf("%s: %w", s.name, err)
 			}
+			target.Progress("%s: %d checks in %v", s.name, len(r.report)-made, time.Since(begin).Round(time.Millisecond))
 		}
 	}
 	r.scenario = "every reply"
@@ -175,10 +181,7 @@ type (
 // session that was lost is a failed check: the checks after it were not made.
 func (r *run) perform(scenario func(*run)) (err error) {
 	defer func() {
-		for _, c := range r.conns {
-			c.Close()
-		}
-		r.conns = nil
+		r.leave()
 		switch p := recover().(type) {
 		case nil:
 		case lost:

@@ -22,6 +22,9 @@ type Target struct {
 	// them; their maildrops are never read.
 	Odd map[string]Account
 
+	// Progress is told of each scenario when it has ended; may be nil.
+	Progress func(format string, args ...any)
+
 	// Other is a second account, whose password differs from User's. Zero
 	// leaves out what needs it.
 	Other Account
