@@ -143,6 +143,7 @@ func TestLogin(t *testing.T) {
 		{"as another, from route to a user of the store", creds{User: "zoe", Identity: "alias", Password: "any"}, gateway.CodeAuth, gateway.Account{}},
 		{"as another, passwd-file", creds{User: "ann@files.example.org", Identity: "old@files.example.org", Password: "tanstaaf"}, gateway.CodeAuth, gateway.Account{}},
 		{"as another, verified by a file", creds{User: "ben@both.example.org", Identity: "bea@both.example.org", Password: "tanstaaf"}, gateway.CodeAuth, gateway.Account{}},
+		{"as another, with the other's password", creds{User: "ben@both.example.org", Identity: "bea@both.example.org", Password: "other"}, gateway.CodeAuth, gateway.Account{}},
 		{"as another, of another store", creds{User: "zoe@example.net", Identity: "zoe@example.org", Password: "any"}, gateway.CodeAuth, gateway.Account{}},
 		{"as another, absent from the file it belongs to", creds{User: "bob@files.example.org", Identity: "zoe@example.org", Password: "any"}, gateway.CodeAuth, gateway.Account{}},
 		{"as another, bad name", creds{User: "a\x00", Identity: "zoe", Password: "any"}, gateway.CodeAuth, gateway.Account{}},

@@ -95,7 +95,7 @@ func (d *Directory) findName(typed string) (*entry, error) {
 				return d.findRouted(r, base, folder)
 			}
 		}
-		if wholeErr == nil && matches(r.Pattern, whole) && !(split && r.Target.Folders) {
+		if wholeErr == nil && matches(r.Pattern, whole) {
 			return d.findRouted(r, whole, "")
 		}
 	}
