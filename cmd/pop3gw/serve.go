@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pop3gw/gateway"
+)
+
+// shutdownGrace is how long running commands may take after SIGTERM.
+const shutdownGrace = 30 * time.Second
+
+func newServeCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the gateway",
+		Long: `Run the gateway in the foreground, with its log on standard error.
+
+SIGTERM or SIGINT ends it: no more clients are accepted, running commands finish,
+nothing is removed unless its QUIT came. A second signal ends it at once.`,
+		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := loadConfig(configPath(path))
+			if err != nil {
+				return usageError{err}
+			}
+			log := newLogger(cmd.ErrOrStderr(), c.Log)
+			s, err := c.build(log)
+			if err != nil {
+				return usageError{err}
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			open, err := c.listenAll(s)
+			if err != nil {
+				return err
+			}
+			return s.serve(ctx, open, log)
+		},
+	}
+	addConfigFlag(cmd, &path)
+	return cmd
+}
+
+func addConfigFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", "", "configuration file (default $POP3GW_CONFIG, then "+defaultConfigFile+")")
+	cmd.MarkFlagFilename("config", "toml")
+}
+
+// serve serves on the open listeners until ctx ends.
+func (s *service) serve(ctx context.Context, open []net.Listener, log *slog.Logger) (err error) {
+	failed := make(chan error, len(open))
+	for i, l := range s.listeners {
+		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
+		if l.tls == "none" && l.options.CleartextLogin == gateway.CleartextAlways && !isLoopback(open[i].Addr()) {
+			log.Warn(`passwords and mail cross the network in clear text on this listener; set tls, or cleartext_login = "never"`, "address", open[i].Addr().String())
+		}
+		go func() { failed <- s.server.Serve(open[i], l.options) }()
+	}
+	log.Info("ready", "version", version(), "pid", os.Getpid())
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	log.Info("shutting down", "grace", shutdownGrace)
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	second, stop := signal.NotifyContext(grace, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if s.server.Shutdown(second) != nil {
+		log.Warn("connections were cut, since they did not end in time")
+	}
+	log.Info("stopped")
+	if errors.Is(err, gateway.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// listenAll opens all listeners of s, or none.
+func (c *config) listenAll(s *service) ([]net.Listener, error) {
+	var open []net.Listener
+	for _, l := range s.listeners {
+		nl, err := c.listen(l)
+		if err != nil {
+			for _, nl := range open {
+				nl.Close()
+			}
+			return nil, usageError{err}
+		}
+		open = append(open, nl)
+	}
+	return open, nil
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
