@@ -46,6 +46,7 @@ type Conn struct {
 
 	// What follows belongs to whoever set reading, until that is false again.
 	r          *reader
+	kept       response  // scratch of pass
 	renumbered int       // EXPUNGE responses seen
 	alerted    bool      // an ALERT was logged
 	bye        *ByeError // what the server said last
@@ -53,11 +54,11 @@ type Conn struct {
 	mu       sync.Mutex
 	changed  sync.Cond
 	err      error
-	busy     bool    // an operation is under way
-	reading  bool    // somebody reads from the network
-	due      []int64 // imapclient's tags that await an answer
-	inbox    []byte  // responses for imapclient
-	passed   int64   // octets of them in this operation
+	busy     bool         // an operation is under way
+	reading  bool         // somebody reads from the network
+	due      []int64      // imapclient's tags that await an answer
+	inbox    bytes.Buffer // responses for imapclient
+	passed   int64        // octets of them in this operation
 	readOnly bool
 }
 
@@ -245,6 +246,8 @@ func (c *Conn) readFailed(err error) error {
 		bye := *c.bye
 		bye.Err = err
 		return c.fail(&bye)
+	case written != nil && errors.Is(*written, os.ErrDeadlineExceeded):
+		return c.fail(fmt.Errorf("%w: took nothing for %v", ErrTimeout, c.wire.idle))
 	case written != nil && errors.Is(err, os.ErrDeadlineExceeded):
 		return c.fail(fmt.Errorf("sending to the server: %w", *written))
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.limit.IsZero() && !time.Now().Before(c.wire.limit):

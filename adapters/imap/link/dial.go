@@ -74,7 +74,7 @@ func (c *Conn) open(ctx context.Context, opts Options) error {
 		// capabilities is to be forgotten (RFC 9051 §6.2.1).
 		greeting = []byte("* OK STARTTLS done\r\n")
 	}
-	c.inbox = greeting
+	c.inbox.Write(greeting)
 	c.client = imapclient.New(port{c}, nil)
 	if err := c.client.WaitGreeting(); err != nil {
 		err = c.explain(err)

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"slices"
@@ -17,10 +18,10 @@ func (p port) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if len(c.inbox) > 0 {
-			n := copy(b, c.inbox)
-			if c.inbox = c.inbox[n:]; len(c.inbox) == 0 {
-				c.inbox = nil
+		if c.inbox.Len() > 0 {
+			n, _ := c.inbox.Read(b)
+			if c.inbox.Len() == 0 && c.inbox.Cap() > bufferSize {
+				c.inbox = bytes.Buffer{}
 			}
 			c.changed.Broadcast()
 			return n, nil
@@ -87,23 +88,23 @@ func (c *Conn) answered(tag int64) bool {
 
 // maxInbox is how many octets of responses may wait for imapclient. One more
 // response may come on top.
-const maxInbox = 1 << 20
+const maxInbox = 128 << 10
 
 // maxAnswer is how many octets of responses the commands of one Do may get, on
 // top of two lines of full length: imapclient keeps what LIST and SEARCH yield
 // in memory, and no single line of it need be long.
-const maxAnswer = 2 << 20
+const maxAnswer = 1 << 20
 
 // deliver queues a response for imapclient.
 func (c *Conn) deliver(response []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.inbox) > maxInbox {
+	if c.inbox.Len() > maxInbox {
 		// imapclient's goroutine is behind, or stuck in a command whose
 		// results nobody takes.
 		stuck := time.AfterFunc(c.limits.Idle, func() { c.fail(ErrTimeout) })
 		defer stuck.Stop()
-		for c.err == nil && len(c.inbox) > maxInbox {
+		for c.err == nil && c.inbox.Len() > maxInbox {
 			c.changed.Wait()
 		}
 	}
@@ -114,7 +115,7 @@ func (c *Conn) deliver(response []byte) error {
 	if limit := maxAnswer + 2*c.r.maxLine.Load(); len(c.due) > 0 && c.passed > limit {
 		return fmt.Errorf("%w: an answer of more than %d octets", ErrTooLong, limit)
 	}
-	c.inbox = append(c.inbox, response...)
+	c.inbox.Write(response)
 	c.changed.Broadcast()
 	return nil
 }

@@ -102,11 +102,17 @@ func (c *Conn) routeData(line, data []byte) error {
 // pass hands a response on. Where text is true it is one line, whatever that
 // ends with.
 func (c *Conn) pass(line []byte, text bool) error {
-	keep := &response{maxLine: c.r.maxLine.Load(), maxLiteral: int64(c.limits.MaxLiteral)}
-	if err := c.r.walk(line, text, keep); err != nil {
+	c.kept = response{data: c.kept.data[:0], maxLine: c.r.maxLine.Load(), maxLiteral: int64(c.limits.MaxLiteral)}
+	if err := c.r.walk(line, text, &c.kept); err != nil {
 		return err
 	}
-	return c.deliver(keep.data)
+	if err := c.deliver(c.kept.data); err != nil {
+		return err
+	}
+	if cap(c.kept.data) > bufferSize {
+		c.kept.data = nil
+	}
+	return nil
 }
 
 // drop reads a response to its end and forgets it.
