@@ -178,12 +178,16 @@ func (l login) needsPLAIN() bool {
 	return l.Identity != "" || strings.ContainsFunc(l.User+l.Password, awkward)
 }
 
-// capabilities returns caps in upper case: some servers are careless, and
-// names are compared as they are.
+// capabilities returns caps in the letter case that Has compares with: some
+// servers are careless.
 func capabilities(caps imap.CapSet) imap.CapSet {
-	upper := make(imap.CapSet, len(caps))
+	usual := make(imap.CapSet, len(caps))
 	for c := range caps {
-		upper[imap.Cap(strings.ToUpper(string(c)))] = struct{}{}
+		c = imap.Cap(strings.ToUpper(string(c)))
+		if c == "IMAP4REV2" {
+			c = imap.CapIMAP4rev2
+		}
+		usual[c] = struct{}{}
 	}
-	return upper
+	return usual
 }
