@@ -41,9 +41,7 @@ func TestAdapter(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			maildroptest.TestAdapter(t, func(t *testing.T) maildroptest.Fixture {
 				m := newMemServer(t, tt.caps)
-				f := m.fixture(t, tt.options)
-				f.Large = 3000
-				return f
+				return m.fixture(t, tt.options)
 			})
 		})
 	}

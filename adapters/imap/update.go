@@ -104,9 +104,8 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	return d.adapter.explain("removing messages", failure)
 }
 
-// action sends commands that do to the messages of set what UPDATE is for, and
-// returns what waits for the answers. It can be repeated.
-type action func(client *imapclient.Client, set imap.UIDSet) (wait func() error)
+// action does to the messages of set what UPDATE is for. It can be repeated.
+type action func(client *imapclient.Client, set imap.UIDSet) error
 
 // change acts on the messages of set and returns those of them for which
 // nothing has come of it: all, where that is unknown.
@@ -120,10 +119,10 @@ func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (lef
 		left = set
 		d.allowSearch(maxSetMessages)
 		return d.conn.Do(ctx, func(client *imapclient.Client) error {
-			wait := act(client, set)
-			search := client.UIDSearch(pending, d.searchOptions())
-			err := wait()
-			still, serr := found(search)
+			err := act(client, set)
+			// Not in one flight with the commands before: Dovecot would search
+			// the mailbox as it was.
+			still, serr := found(client.UIDSearch(pending, d.searchOptions()))
 			if serr == nil {
 				left = still
 			}
@@ -135,49 +134,42 @@ func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (lef
 
 // expunge removes messages. What others have flagged as \Deleted stays: UID
 // EXPUNGE looks at the messages of set alone (RFC 4315 §2.1).
-func (d *maildrop) expunge(client *imapclient.Client, set imap.UIDSet) func() error {
-	flagged := addFlag(client, set, imap.FlagDeleted)
+func (d *maildrop) expunge(client *imapclient.Client, set imap.UIDSet) error {
+	store := addFlag(client, set, imap.FlagDeleted)
 	expunge := client.UIDExpunge(set)
-	return func() error {
-		err := flagged()
-		return cmp.Or(err, expunge.Close())
-	}
+	err := store.Close()
+	return cmp.Or(err, expunge.Close())
 }
 
-func (d *maildrop) markSeen(client *imapclient.Client, set imap.UIDSet) func() error {
-	return addFlag(client, set, imap.FlagSeen)
+func (d *maildrop) markSeen(client *imapclient.Client, set imap.UIDSet) error {
+	return addFlag(client, set, imap.FlagSeen).Close()
 }
 
-func addFlag(client *imapclient.Client, set imap.UIDSet, flag imap.Flag) func() error {
-	return client.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{flag}}, nil).Close
+func addFlag(client *imapclient.Client, set imap.UIDSet, flag imap.Flag) *imapclient.FetchCommand {
+	return client.Store(set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{flag}}, nil)
 }
 
-// move is only for servers with MOVE.
-func (d *maildrop) move(client *imapclient.Client, set imap.UIDSet) func() error {
+// move is for servers with MOVE.
+func (d *maildrop) move(client *imapclient.Client, set imap.UIDSet) error {
 	// Client.Move sends COPY, STORE and EXPUNGE without waiting if its own idea
 	// of the capabilities lacks MOVE, and so removes what could not be copied.
 	if !client.Caps().Has(imap.CapMove) {
 		return d.copyAndExpunge(client, set)
 	}
-	move := client.Move(set, d.trash)
-	return func() error {
-		_, err := move.Wait()
-		return err
-	}
+	_, err := client.Move(set, d.trash).Wait()
+	return err
 }
 
 // copyAndExpunge stands in for MOVE. What could not be copied is not removed.
-func (d *maildrop) copyAndExpunge(client *imapclient.Client, set imap.UIDSet) func() error {
+func (d *maildrop) copyAndExpunge(client *imapclient.Client, set imap.UIDSet) error {
 	if !d.caps.Has(imap.CapUIDPlus) {
-		return failed(errors.New("server has neither MOVE nor UIDPLUS"))
+		return errors.New("server has neither MOVE nor UIDPLUS")
 	}
 	if _, err := client.Copy(set, d.trash).Wait(); err != nil {
-		return failed(err)
+		return err
 	}
 	return d.expunge(client, set)
 }
-
-func failed(err error) func() error { return func() error { return err } }
 
 // markRetrieved marks the messages that were retrieved as \Seen, if that is
 // wanted.
@@ -187,7 +179,7 @@ func (d *maildrop) markRetrieved(ctx context.Context) error {
 	for len(retrieved) > 0 {
 		set, n := d.messages.chunk(retrieved)
 		err := d.retry(ctx, selected, func() error {
-			return d.conn.Do(ctx, func(client *imapclient.Client) error { return d.markSeen(client, set)() })
+			return d.conn.Do(ctx, func(client *imapclient.Client) error { return d.markSeen(client, set) })
 		})
 		if err != nil {
 			return d.adapter.explain("marking messages as \\Seen", err)
