@@ -77,7 +77,6 @@ func capabilities(r *run) {
 	r.good("2449 §6.6", "PIPELINING is announced", before.has("PIPELINING"), c)
 	r.good("3206 §5", "AUTH-RESP-CODE is announced", before.has("AUTH-RESP-CODE"), c)
 	r.good("2449 §6.9", "IMPLEMENTATION is announced in TRANSACTION", after.has("IMPLEMENTATION"), c)
-	r.good("2449 §6.7", "EXPIRE is announced", after.has("EXPIRE"), c)
 	r.good("6856 §2", "UTF8 is announced", before.has("UTF8"), c)
 	r.good("6856 §3", "LANG is announced", before.has("LANG"), c)
 

@@ -98,7 +98,7 @@ var deviations = []string{
 	"extra arguments: \"USER\" without its argument is refused",
 	// The line end added to an unterminated message is not counted.
 	"octets: LIST counts the line end that an unterminated message gets",
-	"octets: LIST has the octets of RETR for every message that was read before",
+	"octets: so it has for unterminated messages",
 	// There is no lock, unless it is configured.
 	"lock: a second session of a maildrop is refused",
 	"STLS: USER before STLS is forgotten",

@@ -61,12 +61,7 @@ func (a *IMAPAccount) Fill(messages [][]byte) error {
 			continue
 		}
 		err := a.session(func(c *imapclient.Client, _ uint32) error {
-			for _, message := range messages[:run] {
-				if err := upload(c, message); err != nil {
-					return err
-				}
-			}
-			return nil
+			return upload(c, messages[:run])
 		})
 		if err != nil {
 			return err
@@ -81,7 +76,7 @@ func (a *IMAPAccount) Add(message []byte) error {
 	if !appendable(message) {
 		return a.deliver(message)
 	}
-	return a.session(func(c *imapclient.Client, _ uint32) error { return upload(c, message) })
+	return a.session(func(c *imapclient.Client, _ uint32) error { return upload(c, [][]byte{message}) })
 }
 
 func appendable(message []byte) bool {
@@ -99,16 +94,22 @@ func (a *IMAPAccount) deliver(message []byte) error {
 	return a.session(func(*imapclient.Client, uint32) error { return nil })
 }
 
-func upload(c *imapclient.Client, message []byte) error {
-	cmd := c.Append("INBOX", int64(len(message)), &imap.AppendOptions{Time: time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC)})
-	if _, err := cmd.Write(message); err != nil {
-		return err
+// upload appends messages without awaiting each one's reply.
+func upload(c *imapclient.Client, messages [][]byte) error {
+	commands := make([]*imapclient.AppendCommand, len(messages))
+	for i, message := range messages {
+		commands[i] = c.Append("INBOX", int64(len(message)), &imap.AppendOptions{Time: time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC)})
+		if _, err := commands[i].Write(message); err != nil {
+			return err
+		}
+		if err := commands[i].Close(); err != nil {
+			return err
+		}
 	}
-	if err := cmd.Close(); err != nil {
-		return err
-	}
-	if _, err := cmd.Wait(); err != nil {
-		return fmt.Errorf("APPEND of %q: %w", message[:min(60, len(message))], err)
+	for i, message := range messages {
+		if _, err := commands[i].Wait(); err != nil {
+			return fmt.Errorf("APPEND of %q: %w", message[:min(60, len(message))], err)
+		}
 	}
 	return nil
 }

@@ -148,14 +148,5 @@ func samples() []sample {
 	}
 }
 
-// stored is what the store holds of the samples.
-func stored(all []sample) [][]byte {
-	mails := make([][]byte, len(all))
-	for i, s := range all {
-		mails[i] = []byte(s.mail)
-	}
-	return mails
-}
-
 // same says that two messages on the wire hold the same text.
 func same(a, b []byte) bool { return bytes.Equal(a, b) || plain(string(a)) == plain(string(b)) }

@@ -6,48 +6,75 @@ import (
 	"strings"
 )
 
+// fill puts the samples into the maildrop and returns them as the store holds
+// them: a mail server may have changed a line end on the way in.
+func (r *run) fill(all []sample) []string {
+	mails := make([][]byte, len(all))
+	for i, s := range all {
+		mails[i] = []byte(s.mail)
+	}
+	need(r.target.Store.Fill(mails))
+	held, err := r.target.Store.Messages()
+	need(err)
+	if len(held) != len(all) {
+		need(fmt.Errorf("the store holds %d messages of %d", len(held), len(all)))
+	}
+	texts := make([]string, len(all))
+	for i, mail := range held {
+		texts[i] = string(mail)
+	}
+	return texts
+}
+
+// inStepAt says that the server answers STAT as it did, but for the octets of
+// a line end: a size may be mended when a message was read. No stored message
+// holds a line like it.
+func (c *conn) inStepAt(count, total int) bool {
+	n, octets := c.stat()
+	return n == count && max(octets-total, total-octets) <= 2
+}
+
 // octets checks that every form of message arrives whole and with the size that
-// was told (RFC 1939 §3, §5 and §11). One session reads them all; a second
-// one shows the sizes that are told of messages once read.
+// was told (RFC 1939 §3, §5 and §11). A last session shows the sizes that are
+// told of messages read before.
 func octets(r *run) {
 	all := samples()
-	need(r.target.Store.Fill(stored(all)))
+	held := r.fill(all)
 	c := r.login()
 	count, total := c.stat()
 	before := c.sizes()
-	sum := 0
-	for _, size := range before {
-		sum += size
-	}
 	r.must("1939 §5", "STAT counts all messages", count == len(all), c)
-	r.must("1939 §5", "STAT's octets are the sum of LIST's", sum == total, c, sum, " and ", total)
+	r.must("1939 §5", "STAT's octets are the sum of LIST's", sum(before) == total, c, sum(before), " and ", total)
 	c.Close()
 
 	read := make([]body, len(all))
-	var unterminated []string
+	var unread, mended []string
 	for i, s := range all {
 		// A session for each, lest a message that the server sends wrongly
 		// spoils the judgement of the next.
 		c := r.login()
 		c.unjudged = true
 		n := i + 1
-		stat := c.cmd("STAT")
+		count, total := c.stat()
 		status, b := c.multi(fmt.Sprint("RETR ", n))
 		read[i] = b
 		got := status.ok() && b.err == nil
-		r.must("1939 §5", s.name+": RETR is +OK and ends in a dot line", got && c.cmd("STAT").raw == stat.raw, c)
-		wire := onWire(s.mail)
-		exact := string(b.text) == wire || s.mail == "" && string(b.text) == "\r\n"
-		if s.mail != "" && strings.HasSuffix(s.mail, "\r") {
-			exact = exact || string(b.text) == onWire(s.mail+"\n") // CR taken for a half line end
+		r.must("1939 §5", s.name+": RETR is +OK and ends in a dot line", got && c.inStepAt(count, total), c)
+		wire := onWire(held[i])
+		exact := string(b.text) == wire || held[i] == "" && string(b.text) == "\r\n"
+		if strings.HasSuffix(held[i], "\r") {
+			exact = exact || string(b.text) == onWire(held[i]+"\n") // CR taken for a half line end
 		}
 		r.must("1939 §3", s.name+": no line is lost, added or changed", got && same(b.text, []byte(wire)), c, difference(b.text, wire))
 		r.should("1939 §11", s.name+": every octet is as stored, line ends as CRLF", got && (exact || strings.Contains(s.mail, "\x00") && len(b.text) == len(wire)), c, difference(b.text, wire))
 		r.must("1939 §3", s.name+": a reader of LF lines sees the same end", got && !b.endsAtLF, c)
-		if terminated(s.mail) {
+		if terminated(held[i]) {
 			r.must("1939 §11", s.name+": LIST has the octets of RETR", got && before[n] == len(b.text), c, "LIST ", before[n], ", RETR ", len(b.text))
 		} else if before[n] != len(b.text) {
-			unterminated = append(unterminated, fmt.Sprintf("%s: LIST %d, RETR %d", s.name, before[n], len(b.text)))
+			unread = append(unread, fmt.Sprintf("%s: LIST %d, RETR %d", s.name, before[n], len(b.text)))
+		}
+		if one := c.cmd(fmt.Sprint("LIST ", n)).text(); one != fmt.Sprint(n, " ", len(b.text)) {
+			mended = append(mended, fmt.Sprintf("%s: LIST %s, RETR %d", s.name, one, len(b.text)))
 		}
 
 		status, topped := c.multi(fmt.Sprintf("TOP %d 0", n))
@@ -59,29 +86,40 @@ func octets(r *run) {
 		default: // where the header ends is the server's guess
 			ok = ok && strings.HasPrefix(plain(wire), plain(strings.TrimSuffix(text, "\r\n")))
 		}
-		r.must("1939 §7", s.name+": TOP n 0 is the header and an empty line", ok && !topped.endsAtLF && c.cmd("STAT").raw == stat.raw, c, difference(topped.text, header))
+		r.must("1939 §7", s.name+": TOP n 0 is the header and an empty line", ok && !topped.endsAtLF && c.inStepAt(count, total), c, difference(topped.text, header))
 		status, topped = c.multi(fmt.Sprintf("TOP %d 10000000", n))
 		ok = status.ok() && topped.err == nil && bytes.Equal(topped.text, b.text)
-		r.must("1939 §7", s.name+": TOP n with more lines than there are is RETR", ok && c.cmd("STAT").raw == stat.raw, c, difference(topped.text, string(b.text)))
+		r.must("1939 §7", s.name+": TOP n with more lines than there are is RETR", ok && c.inStepAt(count, total), c, difference(topped.text, string(b.text)))
 		c.drop()
 	}
-	r.should("1939 §11", "LIST counts the line end that an unterminated message gets", len(unterminated) == 0, nil, strings.Join(unterminated, "; "))
+	r.should("1939 §11", "LIST counts the line end that an unterminated message gets", len(unread) == 0, nil, strings.Join(unread, "; "))
+	r.good("1939 §11", "LIST n behind RETR n has its octets", len(mended) == 0, nil, strings.Join(mended, "; "))
 
 	c = r.login()
 	after := c.sizes()
-	wrong := ""
+	var changed, wrong []string
 	for i, s := range all {
 		if read[i].err == nil && after[i+1] != len(read[i].text) {
-			wrong += fmt.Sprintf("%s: LIST %d, RETR %d; ", s.name, after[i+1], len(read[i].text))
+			difference := fmt.Sprintf("%s: LIST %d, RETR %d", s.name, after[i+1], len(read[i].text))
+			if terminated(held[i]) {
+				wrong = append(wrong, difference)
+			} else {
+				changed = append(changed, difference)
+			}
 		}
 	}
-	r.must("1939 §11", "LIST has the octets of RETR for every message that was read before", wrong == "", c, wrong)
+	r.must("1939 §11", "LIST has the octets of RETR for messages read in an earlier session", len(wrong) == 0, c, strings.Join(wrong, "; "))
+	r.should("1939 §11", "so it has for unterminated messages", len(changed) == 0, c, strings.Join(changed, "; "))
 	count, total = c.stat()
-	sum = 0
-	for _, size := range after {
-		sum += size
+	r.must("1939 §5", "STAT's octets are the sum of LIST's in the last session", count == len(all) && sum(after) == total, c, sum(after), " and ", total)
+}
+
+// sum adds up a scan listing.
+func sum(sizes map[int]int) (octets int) {
+	for _, size := range sizes {
+		octets += size
 	}
-	r.must("1939 §5", "STAT's octets are the sum of LIST's in the next session", count == len(all) && sum == total, c, sum, " and ", total)
+	return octets
 }
 
 // wellFormed says that every line of a header is a field or continues one.
@@ -126,17 +164,17 @@ func forgedReplies(r *run) {
 		{"behind many dot lines", head + "\n" + strings.Repeat(".\n", 9000) + forgery},
 		{"in a header line", "From: a@example.org\n.\n" + forgery + "Subject: x\n\nbody\n"},
 	}
-	need(r.target.Store.Fill(stored(forms)))
+	held := r.fill(forms)
 	for i, f := range forms {
 		for _, command := range []string{"RETR %d", "TOP %d 100000"} {
 			c := r.login()
 			c.unjudged = true
-			stat := c.cmd("STAT")
+			count, total := c.stat()
 			line := fmt.Sprintf(command, i+1)
 			status, b := c.multi(line)
-			whole := status.ok() && b.err == nil && same(b.text, []byte(onWire(f.mail)))
+			whole := status.ok() && b.err == nil && same(b.text, []byte(onWire(held[i])))
 			keyword, _, _ := strings.Cut(line, " ")
-			r.must("1939 §3", keyword+": replies forged "+f.name+" stay inside the message", whole && !b.endsAtLF && c.cmd("STAT").raw == stat.raw, c, difference(b.text, onWire(f.mail)))
+			r.must("1939 §3", keyword+": replies forged "+f.name+" stay inside the message", whole && !b.endsAtLF && c.inStepAt(count, total), c, difference(b.text, onWire(held[i])))
 			c.drop()
 		}
 	}
