@@ -246,7 +246,7 @@ func (b *Body) scanRest() error {
 const maxDrain = 256 << 10
 
 var (
-	errAbandoned  = errors.New("connection closed in a body that was not read to its end")
+	errAbandoned  = errors.New("connection closed in a body that was not wanted to its end")
 	errBodyClosed = errors.New("read of a closed body")
 )
 

@@ -140,7 +140,7 @@ const logoutWait = 5 * time.Second
 
 // Logout says LOGOUT, waits for the answer a few seconds at most, and closes.
 func (c *Conn) Logout(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, logoutWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, logoutWait, fmt.Errorf("%w: no answer to LOGOUT", ErrTimeout))
 	defer cancel()
 	err := c.Do(ctx, func(client *imapclient.Client) error { return client.Logout().Wait() })
 	return errors.Join(err, c.Close())
@@ -263,8 +263,8 @@ func (c *Conn) readFailed(err error) error {
 // ended is the error for a context that has.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
+	if errors.Is(cause, err) || errors.Is(cause, ErrTimeout) {
+		return cause // the limit, if it is one of ours, and not the caller's
 	}
 	return fmt.Errorf("%w (%w)", cause, err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-sasl"
 )
 
 // What imapclient alone gives up on, or loses.
@@ -297,6 +298,28 @@ func TestLiteralsSent(t *testing.T) {
 		t.Error(err)
 	}
 	inStep(t, c)
+}
+
+func TestAuthenticate(t *testing.T) {
+	for _, ir := range []string{"", " SASL-IR"} {
+		c := dialPipe(t, Limits{}, func(u *upstream) {
+			u.send("", "* OK [CAPABILITY IMAP4rev1"+ir+"] hi\n")
+			tag := u.expect("AUTHENTICATE PLAIN")
+			if ir == "" {
+				u.send("", "+ \n")
+				if got := u.line(); got != "AGpvZQBzZWNyZXQ=" {
+					t.Errorf("initial response is %q", got)
+				}
+			}
+			u.send(tag, "% NO [authenticationfailed] wrong\n")
+			u.send(u.expect("NOOP"), "% OK\n")
+		})
+		err := c.Do(context.Background(), func(client *imapclient.Client) error {
+			return client.Authenticate(sasl.NewPlainClient("", "joe", "secret"))
+		})
+		checkErr(t, "Authenticate", err, &imap.Error{Type: "NO", Code: imap.ResponseCodeAuthenticationFailed, Text: "wrong"})
+		inStep(t, c)
+	}
 }
 
 func TestSent(t *testing.T) {

@@ -15,9 +15,9 @@ type exchange struct {
 	c     *Conn
 	tag   []byte
 	done  func() // releases the connection
-	ended bool
-	err   error // the command's completion, once next has seen it
-	over  bool  // it has
+	over  bool   // the command has been completed
+	err   error  // and how
+	ended bool   // end was called
 }
 
 // exchange sends a command, without its tag and line end.
@@ -34,6 +34,7 @@ func (c *Conn) exchange(ctx context.Context, command string) (*exchange, error) 
 	x := &exchange{c: c, done: done, tag: strconv.AppendInt([]byte{'F'}, int64(c.tag), 10)}
 	c.wire.bound(c.limits.Operation)
 	if err := c.send(x.tag, command); err != nil {
+		x.over = true // nothing left
 		x.end()
 		return nil, err
 	}
@@ -96,15 +97,21 @@ func (x *exchange) finish() error {
 }
 
 // end releases the stream and the connection. A command that has not been
-// completed leaves an answer to come that nobody would know, so that the caller
-// has to break the connection first.
+// completed, as after a panic, leaves an answer to come that nobody would know:
+// the connection ends then.
 func (x *exchange) end() {
-	if !x.ended {
-		x.ended = true
-		x.c.leaveStream()
-		x.done()
+	if x.ended {
+		return
 	}
+	x.ended = true
+	if !x.over {
+		x.c.fail(errUnfinished)
+	}
+	x.c.leaveStream()
+	x.done()
 }
+
+var errUnfinished = errors.New("connection closed in an answer that was not read to its end")
 
 // isStatus reports whether err is a server's NO or BAD.
 func isStatus(err error) bool {

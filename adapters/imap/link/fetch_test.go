@@ -231,6 +231,20 @@ func TestFetchSizesRefused(t *testing.T) {
 	inStep(t, c)
 }
 
+// The rest of an answer is never taken for the next one.
+func TestFetchSizesPanics(t *testing.T) {
+	c := dialPipe(t, Limits{}, func(u *upstream) {
+		u.send("", greeting)
+		u.send(u.expect("UID FETCH"), "* 1 FETCH (UID 1 RFC822.SIZE 3)\n* 2 FETCH (UID 2 RFC822.SIZE 3)\n% OK\n")
+		u.line()
+	})
+	func() {
+		defer func() { recover() }()
+		c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { panic("x") })
+	}()
+	wantErr(t, "Do", c.Do(context.Background(), noop), errUnfinished)
+}
+
 func TestFetchSizesAllocates(t *testing.T) {
 	const n = 100_000
 	answer := lines("* %[1]d FETCH (UID %[1]d RFC822.SIZE 1234)\r\n", n)

@@ -195,7 +195,7 @@ func TestLimits(t *testing.T) {
 			u.send(tag, strings.Repeat("* 1 EXPUNGE\n", 200)+"% OK\n")
 			u.send(u.expect("NOOP"), "% OK\n")
 		}, 0, nil},
-		{"logout not answered", func(ctx context.Context, c *Conn) error { return c.Logout(ctx) }, silent, logoutWait, context.DeadlineExceeded},
+		{"logout not answered", func(ctx context.Context, c *Conn) error { return c.Logout(ctx) }, silent, logoutWait, ErrTimeout},
 		{"context of a command", within(10*time.Second, do), silent, 10 * time.Second, context.DeadlineExceeded},
 		{"context of sizes", within(10*time.Second, sizes), chatter, 10 * time.Second, context.DeadlineExceeded},
 		{"context of a body", within(10*time.Second, body), answer("* 1 FETCH (UID 1 BODY[] {100}\nabc"), 10 * time.Second, context.DeadlineExceeded},
