@@ -152,7 +152,7 @@ func rename(t *testing.T, path string, pause time.Duration) (stop func()) {
 // A session may be told to try again, but no message may be missing or twice.
 func TestRenameRace(t *testing.T) {
 	a, path := oneMaildir(t)
-	const n = 400
+	const n = 2000
 	var want []string
 	for i := range n {
 		base := fmt.Sprintf("%d.race", 1000+i)
@@ -176,7 +176,7 @@ func TestRenameRace(t *testing.T) {
 		if got := uids(d); !slices.Equal(got, want) {
 			t.Errorf("%d messages are listed, want %d", len(got), n)
 		}
-		for i := 0; i < n; i += 40 {
+		for i := 0; i < n; i += 200 {
 			text, err := read(t, d, i)
 			if !busy(err) && (err != nil || text != want[i]+"\n") {
 				t.Errorf("message %d is %q, %v", i, text, err)

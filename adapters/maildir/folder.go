@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -158,10 +159,10 @@ func (f *folder) lock(locks *gateway.Locks) (unlock func(), err error) {
 	}
 	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	if err == nil {
-		return func() {
+		return sync.OnceFunc(func() {
 			unix.Flock(fd, unix.LOCK_UN) // a failure leaves it to close
 			release()
-		}, nil
+		}), nil
 	}
 	release()
 	if err == unix.EWOULDBLOCK {

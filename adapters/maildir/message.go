@@ -86,10 +86,11 @@ var (
 )
 
 // body reads a message's file. It ends with io.EOF only if the file had as many
-// octets as when it was opened and was not changed meanwhile.
+// octets as when it was opened and was not changed meanwhile. Its descriptor is
+// used without an os.File, whose set-up costs more than reading a small message.
 type body struct {
-	file *os.File
 	fd   int
+	name string
 	dev  uint64
 	id   identity // when it was opened
 	left int64    // octets not yet read
@@ -104,17 +105,16 @@ func (f *folder) openBody(in subdir, name string) (*body, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	file := os.NewFile(uintptr(fd), name)
 	st, err := fstat(fd)
 	if err == nil && !isRegular(&st) {
 		err = errNotRegular
 	}
 	if err != nil {
-		file.Close()
+		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	id := identityOf(&st)
-	return &body{file: file, fd: fd, dev: uint64(st.Dev), id: id, left: id.size}, nil
+	return &body{fd: fd, name: name, dev: uint64(st.Dev), id: id, left: id.size}, nil
 }
 
 func fstat(fd int) (st unix.Stat_t, err error) {
@@ -122,31 +122,50 @@ func fstat(fd int) (st unix.Stat_t, err error) {
 	return st, err
 }
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (n int, err error) {
+	if b.fd < 0 {
+		return 0, os.ErrClosed
+	}
 	if b.left == 0 {
 		return 0, b.end()
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	n, err := b.file.Read(p)
-	b.left -= int64(n)
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%s lacks %d octets: %w", b.file.Name(), b.left, errChanged)
+	if len(p) == 0 {
+		return 0, nil
 	}
-	return n, err
+	err = retry(func() error {
+		n, err = unix.Read(b.fd, p)
+		return err
+	})
+	if err != nil {
+		return 0, &os.PathError{Op: "read", Path: b.name, Err: err}
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("%s lacks %d octets: %w", b.name, b.left, errChanged)
+	}
+	b.left -= int64(n)
+	return n, nil
 }
 
 // end returns io.EOF if the file is as it was when it was opened.
 func (b *body) end() error {
 	st, err := fstat(b.fd)
 	if err != nil {
-		return fmt.Errorf("examining %s: %w", b.file.Name(), err)
+		return &os.PathError{Op: "stat", Path: b.name, Err: err}
 	}
 	if identityOf(&st) != b.id {
-		return fmt.Errorf("%s: %w", b.file.Name(), errChanged)
+		return fmt.Errorf("%s: %w", b.name, errChanged)
 	}
 	return io.EOF
 }
 
-func (b *body) Close() error { return b.file.Close() }
+func (b *body) Close() error {
+	if b.fd < 0 {
+		return os.ErrClosed
+	}
+	err := unix.Close(b.fd)
+	b.fd = -1
+	return err
+}
