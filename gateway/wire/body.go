@@ -4,7 +4,6 @@ package wire
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"sync"
 )
@@ -67,7 +66,7 @@ func (b Body) Copy(w io.Writer, r io.Reader) (octets int64, err error) {
 		if rerr == nil {
 			continue
 		}
-		if !errors.Is(rerr, io.EOF) {
+		if rerr != io.EOF { // one that wraps it is a connection that was lost
 			return e.octets(), rerr
 		}
 		e.out = buf.out[:0]

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/textproto"
 	"strings"
@@ -80,6 +81,10 @@ func TestBodyCopyErrors(t *testing.T) {
 	}
 	if got := out.String(); got != "a: b\r\n\r\nhalf" {
 		t.Errorf("a failed read completed the line: %q", got)
+	}
+	lost := fmt.Errorf("reading from upstream: %w", io.EOF)
+	if _, err := (Body{Lines: -1}).Copy(io.Discard, iotest.ErrReader(lost)); err != lost {
+		t.Errorf("a lost upstream counts as the end of the message: %v", err)
 	}
 	pr, pw := io.Pipe()
 	pr.CloseWithError(broken)
