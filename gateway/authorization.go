@@ -197,7 +197,8 @@ func (s *session) logIn(mechanism string, client Credentials) error {
 		return s.loginFailed(ctx, mechanism, err)
 	}
 	s.login = account.Name
-	s.drop = newSnapshot(maildrop)
+	s.drop = &snapshot{maildrop: maildrop} // from here on it will be closed
+	s.drop.reset()
 	s.state = transaction
 	s.log.Info("login", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
 		"messages", s.drop.count, "octets", s.drop.octets)

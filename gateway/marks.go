@@ -3,20 +3,14 @@ package gateway
 import "pop3gw/gateway/wire"
 
 // snapshot is a maildrop as one session sees it: message numbers, deletion
-// marks, and the totals of what is not marked. It is the only place where a
-// message number n, from 1, becomes an index i, from 0.
+// marks, and the totals of what is not marked; reset makes it ready. It is the
+// only place where a message number n, from 1, becomes an index i, from 0.
 type snapshot struct {
 	maildrop Maildrop
 	marks    []uint64      // bit i is set when message i is marked
 	sizes    map[int]int64 // octets sent, of messages that Size is wrong about
 	count    int           // messages not marked
 	octets   int64         // their sizes in all
-}
-
-func newSnapshot(m Maildrop) *snapshot {
-	s := &snapshot{maildrop: m}
-	s.reset()
-	return s
 }
 
 func (s *snapshot) isMarked(i int) bool {

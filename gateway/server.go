@@ -268,13 +268,18 @@ func (s *Server) serve(c *conn, o ListenerOptions, limits Limits, addr netip.Add
 		addr: addr, id: id, log: s.log().With("session", id), state: authorization,
 	}
 	defer sess.finish()
-	defer func() {
-		if p := recover(); p != nil {
-			sess.ended = "internal error"
-			sess.log.Error("a session ended by an internal error; please report it", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
+	defer sess.rescue()
+	defer sess.closeMaildrop()
+	defer sess.rescue()
 	sess.run()
+}
+
+// rescue is deferred: it ends a panic, of an adapter's for instance.
+func (s *session) rescue() {
+	if p := recover(); p != nil {
+		s.ended = "internal error"
+		s.log.Error("a session ended by an internal error; please report it", "user", s.login, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
 }
 
 // Shutdown ends the server: no more clients are accepted, and each session ends

@@ -189,31 +189,6 @@ func TestBrokenMessage(t *testing.T) {
 	}
 }
 
-// A panic ends its session, frees the maildrop, and is in the log.
-func TestPanic(t *testing.T) {
-	r := newRig(t, panicAdapter{memory(sample)}, gateway.Limits{})
-	c := r.logIn("alice")
-	c.send("RETR 1\r\n")
-	if got := c.rest(); got != "" {
-		t.Errorf("got %q", got)
-	}
-	r.logIn("alice")
-	if log := r.log.String(); !strings.Contains(log, "panic=oops") || !strings.Contains(log, `ended="internal error"`) {
-		t.Errorf("the log lacks the panic:\n%s", log)
-	}
-}
-
-type panicAdapter struct{ gateway.Adapter }
-
-type panicMaildrop struct{ gateway.Maildrop }
-
-func (a panicAdapter) Open(ctx context.Context, account gateway.Account) (gateway.Maildrop, error) {
-	m, err := a.Adapter.Open(ctx, account)
-	return panicMaildrop{m}, err
-}
-
-func (panicMaildrop) Retrieve(context.Context, int, int) (io.ReadCloser, error) { panic("oops") }
-
 func TestUpdateFails(t *testing.T) {
 	store := memory(sample, sample+"2", sample+"3")
 	faults := &maildroptest.Faults{Adapter: store, DeleteErr: map[int]error{1: gateway.Unavailable("the store is read-only", errors.New("EROFS"))}}

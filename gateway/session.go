@@ -252,10 +252,9 @@ func (s *session) closeMaildrop() {
 	}
 }
 
-// finish releases everything and writes the session's line into the log.
+// finish closes the connection and writes the session's line into the log.
 func (s *session) finish() {
 	defer s.conn.close(s.linger)
-	s.closeMaildrop()
 	attrs := []any{"user", s.login, "remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}
