@@ -255,6 +255,11 @@ func startServer(t *testing.T, address, logPath string, cmd *exec.Cmd) {
 			cmd.Process.Kill()
 			<-ended
 		}
+		for _, sign := range []string{"DATA RACE", "panic"} { // built with GOFLAGS=-race it tells of races
+			if bytes.Contains(output.Bytes(), []byte(sign)) {
+				t.Errorf("%s printed %q", filepath.Base(cmd.Path), sign)
+			}
+		}
 		if t.Failed() {
 			file, _ := os.ReadFile(logPath)
 			t.Logf("the end of the log of %s:\n%s%s", filepath.Base(cmd.Path), ending(output.Bytes()), ending(file))
