@@ -10,16 +10,13 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
-
-	"pop3gw/gateway"
 )
 
 // maxMessages bounds a listing, and so the memory that a server can take up:
 // eight octets for each message.
 const maxMessages = 8 << 20
 
-var errTooMany = gateway.Unusable("mailbox has too many messages",
-	fmt.Errorf("server lists more than %d messages", maxMessages))
+var errTooMany = fmt.Errorf("server lists more than %d messages", maxMessages)
 
 // listing holds the messages of a mailbox, ascending by UID.
 type listing struct {
@@ -115,9 +112,10 @@ func (l *listing) retain(set imap.UIDSet) {
 // if it has as many messages as the mailbox is said to have. If not, mail came
 // or went meanwhile, or the server left something out: then a search tells.
 func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
+	doing := fmt.Sprintf("listing mailbox %.200q", d.mailbox)
 	if data.UIDValidity == 0 {
-		return gateway.Unusable("mail server cannot tell its messages apart over time",
-			fmt.Errorf("%.200q has no UIDVALIDITY, or 0 (RFC 9051 §2.3.1.1)", d.mailbox))
+		return d.adapter.explainAs(permanent("mail server cannot tell its messages apart over time", "it needs UIDVALIDITY (RFC 9051 §2.3.1.1)"),
+			doing, errors.New("mailbox has no UIDVALIDITY"))
 	}
 	// What comes after the mailbox was opened may be listed or not.
 	limit := uint64(math.MaxUint32) + 1
@@ -129,8 +127,12 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 		if data.NumMessages > 0 {
 			n := min(data.NumMessages, 1<<17)
 			l.uids, l.sizes = make([]uint32, 0, n), make([]uint32, 0, n)
-			if err := d.conn.FetchSizes(ctx, "1:*", l.add); err != nil {
-				return err
+			err := d.conn.FetchSizes(ctx, "1:*", l.add)
+			if errors.Is(err, errTooMany) {
+				return d.adapter.explainAs(permanent("mailbox has too many messages", "remove some, or move them to other mailboxes"), doing, err)
+			}
+			if err != nil {
+				return d.adapter.explain(doing, err)
 			}
 			l.sort()
 		}
@@ -140,7 +142,7 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 		}
 		present, err := d.search(ctx, max(int(data.NumMessages), 1000), &imap.SearchCriteria{})
 		if err != nil {
-			return err
+			return d.adapter.explain(doing, err)
 		}
 		if l.covers(present, limit) {
 			l.retain(present)
@@ -149,8 +151,8 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 		}
 		data.NumMessages = 1 // there are some, whatever was said
 	}
-	return gateway.Unavailable("mail server does not list all messages, try again later",
-		errors.New("a search finds messages that FETCH 1:* does not list"))
+	return d.adapter.explainAs(temporary("mail server does not list all messages, try again later", "see the server's own log"),
+		doing, errors.New("SEARCH finds messages that FETCH leaves out"))
 }
 
 // search returns the UIDs of the messages that meet the criteria, about most

@@ -63,7 +63,7 @@ func (d *maildrop) open(ctx context.Context) error {
 			return d.adapter.explain("looking for the trash mailbox", err)
 		}
 	}
-	return d.adapter.explain("listing "+fmt.Sprintf("%.200q", d.mailbox), d.list(ctx, data))
+	return d.list(ctx, data)
 }
 
 func (d *maildrop) dial(ctx context.Context) error {
