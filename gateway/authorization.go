@@ -239,7 +239,6 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error) 
 		}
 		if s.failures >= s.limits.MaxLoginFailures {
 			s.conn.reply("-ERR", e.reply()+"; too many failures, closing")
-			s.linger = true
 			return s.end("too many refused logins")
 		}
 	}

@@ -275,21 +275,14 @@ func (c *conn) abort() {
 	}
 }
 
-// close sends what is buffered and closes. With linger it first reads what the
-// client still sends, for a moment: closing a socket with unread input resets
-// the connection, and the last reply could be lost with it.
-func (c *conn) close(linger bool) error {
-	err := c.flush()
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger && err == nil {
-		half.CloseWrite()
-		c.mu.Lock()
-		if !c.draining {
-			c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-		}
-		c.mu.Unlock()
+// close sends what is buffered, says that no more will come, and reads what
+// the client still sends, for a moment, before it closes: a socket closed with
+// unread input is reset, and the last reply could be lost with it.
+func (c *conn) close() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if ok && c.flush() == nil && half.CloseWrite() == nil {
+		c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 		io.CopyN(io.Discard, c.nc, maxDrainedLine)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return errors.Join(err, c.nc.Close())
+	c.nc.Close() // without c.mu: TLS may take seconds to say goodbye
 }

@@ -237,8 +237,9 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 		if !o.Implicit {
 			c.writeTimeout = time.Second
 			c.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
+			c.flush()
 		}
-		c.close(false)
+		nc.Close()
 		return
 	}
 	go func() {

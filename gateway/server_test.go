@@ -385,6 +385,7 @@ func TestMaxConnections(t *testing.T) {
 		}
 		second.send("QUIT\r\n")
 		second.rest()
+		second.nc.Close()
 		synced := false
 		for range 1000 { // the place is free once the session's goroutine is done
 			if nc, err := r.listener.Dial(); err == nil {

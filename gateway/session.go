@@ -95,8 +95,7 @@ type session struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
 	}
-	ended  string // why the session ended; "" while it goes on
-	linger bool   // the client may still be sending
+	ended string // why the session ended; "" while it goes on
 }
 
 // run serves the session up to its end.
@@ -183,7 +182,6 @@ func (s *session) readLine(secret bool) ([]byte, error) {
 		return nil, s.end("server shutdown")
 	case err == errEndlessLine:
 		s.conn.reply("-ERR", "line has no end, closing")
-		s.linger = true
 		return nil, s.end("endless line")
 	case errors.Is(err, io.EOF):
 		return nil, s.end("client disconnected")
@@ -215,7 +213,6 @@ func (s *session) replyError(err error) {
 		s.errors++
 		if s.errors >= s.limits.MaxErrors {
 			s.conn.reply("-ERR", string(bad)+"; too many errors, closing")
-			s.linger = true
 			s.end("too many errors")
 			return
 		}
@@ -254,7 +251,7 @@ func (s *session) closeMaildrop() {
 
 // finish closes the connection and writes the session's line into the log.
 func (s *session) finish() {
-	defer s.conn.close(s.linger)
+	defer s.conn.close()
 	attrs := []any{"user", s.login, "remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}

@@ -29,8 +29,8 @@ var makeCertificate = sync.OnceValues(func() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 })
 
-// testCertificate is a certificate for localhost, self-signed.
-func testCertificate(t testing.TB) tls.Certificate {
+// Certificate is a certificate for localhost, self-signed.
+func Certificate(t testing.TB) tls.Certificate {
 	c, err := makeCertificate()
 	if err != nil {
 		t.Fatal(err)

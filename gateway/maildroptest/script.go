@@ -225,7 +225,7 @@ func (r *run) listenerOptions(options []string, limits *gateway.Limits) gateway.
 			}
 			o.CleartextLogin = gateway.CleartextNever
 		case "tls":
-			o.TLS = &tls.Config{Certificates: []tls.Certificate{testCertificate(r.t)}}
+			o.TLS = &tls.Config{Certificates: []tls.Certificate{Certificate(r.t)}}
 			o.Implicit = value == "implicit"
 		case "errors":
 			limits.MaxErrors, _ = strconv.Atoi(value)

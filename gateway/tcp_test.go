@@ -1,0 +1,119 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/maildroptest"
+)
+
+// serveTCP serves store on a real socket and returns its address.
+func serveTCP(t *testing.T, store gateway.Adapter, o gateway.ListenerOptions, limits gateway.Limits) (*gateway.Server, string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits.LoginFailureDelay = 1
+	server := &gateway.Server{Accounts: anyone{store}, Limits: limits, Log: slog.New(slog.DiscardHandler)}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l, o) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		server.Shutdown(ctx)
+		if err := <-served; err != gateway.ErrServerClosed {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return server, l.Addr().String()
+}
+
+func tlsOptions(t *testing.T) gateway.ListenerOptions {
+	return gateway.ListenerOptions{TLS: &tls.Config{Certificates: []tls.Certificate{maildroptest.Certificate(t)}}}
+}
+
+var tlsClient = &tls.Config{InsecureSkipVerify: true}
+
+// The last reply arrives whatever the client has sent behind its last command:
+// the connection ends, and is not reset.
+func TestLastReply(t *testing.T) {
+	const junk = 200_000 // more than the server reads at a time, less than it drains
+	for _, implicit := range []bool{false, true} {
+		for _, tt := range []struct{ name, lines, last string }{
+			{"quit", "QUIT\r\n", "+OK bye\r\n"},
+			{"quit with mail", "USER alice\r\nPASS x\r\nDELE 1\r\nQUIT\r\n", "+OK 1 messages removed, bye\r\n"},
+			{"errors", "A\r\nB\r\nC\r\n", "-ERR unknown command; too many errors, closing\r\n"},
+			{"failures", strings.Repeat("USER alice\r\nPASS wrong\r\n", 2), "-ERR [AUTH] wrong name or password; too many failures, closing\r\n"},
+		} {
+			name := tt.name
+			if implicit {
+				name += " with TLS"
+			}
+			t.Run(name, func(t *testing.T) {
+				o := tlsOptions(t)
+				o.Implicit = implicit
+				_, addr := serveTCP(t, memory(sample), o, gateway.Limits{MaxErrors: 3, MaxLoginFailures: 2})
+				nc, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if implicit {
+					nc = tls.Client(nc, tlsClient)
+				}
+				defer nc.Close()
+				nc.SetDeadline(time.Now().Add(20 * time.Second))
+				if _, err := io.WriteString(nc, tt.lines+strings.Repeat("x", junk)); err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(nc)
+				if err != nil || !strings.HasSuffix(string(got), tt.last) {
+					t.Errorf("got %q, %v; want the end %q", got, err, tt.last)
+				}
+			})
+		}
+	}
+}
+
+// A client that neither reads nor goes away does not keep others from the
+// server, nor Shutdown from its end.
+func TestShutdownWithStuckClient(t *testing.T) {
+	big := strings.Repeat(strings.Repeat("x", 1000)+"\r\n", 20_000)
+	for _, implicit := range []bool{false, true} {
+		o := tlsOptions(t)
+		o.Implicit = implicit
+		server, addr := serveTCP(t, memory(big), o, gateway.Limits{})
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		if implicit {
+			nc = tls.Client(nc, tlsClient)
+		}
+		in := bufio.NewReader(nc)
+		io.WriteString(nc, "USER alice\r\nPASS x\r\nRETR 1\r\nQUIT\r\n")
+		for range 4 { // the greeting to the first line of the message
+			if _, err := in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if err := server.Shutdown(ctx); err != context.DeadlineExceeded {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("Shutdown took %v", took)
+		}
+	}
+}
