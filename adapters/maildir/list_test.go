@@ -35,7 +35,7 @@ func TestOrder(t *testing.T) {
 	names := []string{ // in the order of the maildrop
 		"new/Zmsg", "cur/msg", // without a time, by name
 		"cur/9.z:2,S",
-		"new/1000.M1.a", "cur/1000.M2.b:2,", "new/1000.M3.a",
+		"new/1000.M1.a", "cur/1000.M2.b:2,", "new/1000.M3.a", "cur/1000.M11.a", "new/1000.M100000.a",
 		"cur/1700000000.M9.host,S=4,W=5:2,FS",
 		"new/1700000001.M1.host:1,x",
 		"new/99999999999999999999.late",

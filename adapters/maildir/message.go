@@ -15,7 +15,7 @@ import (
 // stays small.
 type message struct {
 	name      string // file name, as last seen
-	delivered int64  // seconds since 1970, from the name
+	delivered int64  // microseconds since 1970, from the name
 	octets    int64  // size as RETR sends it; the file's own if unreadable
 	file      identity
 	baseLen   uint16 // octets of name that are the base name

@@ -16,21 +16,38 @@ func baseName(name string) string {
 	return base
 }
 
-// deliveryTime returns the seconds since 1970 that a base name begins with, 0 if
-// it begins with no digit, and the greatest number if there are too many digits.
+// deliveryTime returns when the message with this base name was delivered, in
+// microseconds since 1970: the number of seconds that the name begins with, and
+// the microseconds of a part ".M123" right behind. It is 0 for a name that begins
+// with no digit, and the greatest number where there are too many digits.
+//
+// As text the microseconds would sort M1000 before M2.
 func deliveryTime(base string) int64 {
-	digits := 0
-	for digits < len(base) && base[digits] >= '0' && base[digits] <= '9' {
-		digits++
-	}
-	if digits == 0 {
+	digits, rest := cutDigits(base)
+	if digits == "" {
 		return 0
 	}
-	seconds, err := strconv.ParseInt(base[:digits], 10, 64)
-	if err != nil {
+	seconds, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || seconds >= math.MaxInt64/1_000_000 {
 		return math.MaxInt64
 	}
-	return seconds
+	var micros int64
+	if rest, ok := strings.CutPrefix(rest, ".M"); ok {
+		digits, _ := cutDigits(rest)
+		if len(digits) <= 6 {
+			micros, _ = strconv.ParseInt(digits, 10, 64) // 0 for no digits
+		}
+	}
+	return seconds*1_000_000 + micros
+}
+
+// cutDigits splits s behind its leading decimal digits.
+func cutDigits(s string) (digits, rest string) {
+	i := 0
+	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+		i++
+	}
+	return s[:i], s[i:]
 }
 
 // statedSize returns the size of the file in octets as a field ",S=123" of its
