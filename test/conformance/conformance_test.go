@@ -24,13 +24,14 @@ const fewest = 900
 func TestConformance(t *testing.T) {
 	t.Run("maildir", func(t *testing.T) {
 		w := newWorld(t)
-		l := w.startGateway(t, fmt.Sprintf("type = \"maildir\"\npath = %q", w.mail+"/{user}"), fmt.Sprintf("passwd_file = %q", w.users))
+		l := w.startGateway(t, fmt.Sprintf("type = \"maildir\"\npath = %q", w.mail+"/{user}"), fmt.Sprintf("passwd_file = %q", w.users), "")
 		judge(t, w.gatewayTarget(t, l, w.maildir(t, reader)))
 	})
 	t.Run("imap", func(t *testing.T) {
 		w := newWorld(t)
 		upstream, _ := w.startDovecot(t, "imap")
-		l := w.startGateway(t, fmt.Sprintf("type = \"imap\"\naddress = %q\ntls = \"none\"", upstream), "")
+		l := w.startGateway(t, fmt.Sprintf("type = \"imap\"\naddress = %q\ntls = \"none\"", upstream), "",
+			fmt.Sprintf("upstream_user = %q\nupstream_password = %q", secret.Name, secret.Password))
 		judge(t, w.gatewayTarget(t, l, &IMAPAccount{Address: upstream, Account: reader, Folder: w.maildir(t, reader)}))
 	})
 }
@@ -39,6 +40,7 @@ func (w *world) gatewayTarget(t *testing.T, l gatewayListeners, store Store) Tar
 	return Target{
 		Address: l.open, User: reader, Store: store, Other: other, Odd: odd,
 		TLS: w.trusted, TLSAddress: l.implicit, NoCleartext: Endpoint{Address: l.strict},
+		APOPAddress: l.apop, APOPUser: secret,
 	}
 }
 

@@ -17,10 +17,13 @@ type Maildir struct {
 	delivered int // in all, so that no name is used twice
 }
 
-// NewMaildir makes an empty Maildir at path, owned by owner.
+// NewMaildir makes a Maildir at path, owned by owner, or takes the one there.
 func NewMaildir(path string, owner int) (*Maildir, error) {
 	m := &Maildir{Path: path, Owner: owner}
 	for _, dir := range []string{path, m.folder("tmp"), m.folder("new"), m.folder("cur")} {
+		if _, err := os.Stat(dir); err == nil {
+			continue
+		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}

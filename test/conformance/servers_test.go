@@ -31,6 +31,7 @@ const mailUID = 5000
 var (
 	reader = Account{"reader", "pass-of-reader"}
 	other  = Account{"other", "pass-of-other"}
+	secret = Account{"secret", "pass-of-secret"} // has APOP
 	odd    = map[string]Account{
 		"a space":                {"odd1", "two words"},
 		"a space in front":       {"odd2", " leading"},
@@ -66,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	check(t, os.Mkdir(w.mail, 0o755))
 	check(t, os.Chown(w.mail, mailUID, mailUID))
 	var users strings.Builder
-	everybody := []Account{reader, other}
+	everybody := []Account{reader, other, secret}
 	for _, kind := range sorted(odd) {
 		everybody = append(everybody, odd[kind])
 	}
@@ -170,17 +171,18 @@ userdb {
 }
 
 // gatewayListeners are where a pop3gw under test listens.
-type gatewayListeners struct{ open, implicit, strict string }
+type gatewayListeners struct{ open, implicit, strict, apop string }
 
 // startGateway runs pop3gw as the mail user. adapter is the configuration of an
-// adapter called "store"; route is added to the route that leads to it.
-func (w *world) startGateway(t *testing.T, adapter, route string) gatewayListeners {
+// adapter called "store"; route and upstream are added to the route that leads
+// to it and to the one user of its own.
+func (w *world) startGateway(t *testing.T, adapter, route, upstream string) gatewayListeners {
 	t.Helper()
 	dir := filepath.Join(w.dir, "gateway")
 	state := filepath.Join(dir, "state")
 	check(t, os.MkdirAll(state, 0o755))
 	check(t, os.Chown(state, mailUID, mailUID))
-	l := gatewayListeners{freeAddress(t), freeAddress(t), freeAddress(t)}
+	l := gatewayListeners{freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)}
 	config := filepath.Join(dir, "config.toml")
 	check(t, os.WriteFile(config, fmt.Appendf(nil, `
 hostname = "pop.example.org"
@@ -199,11 +201,23 @@ address = %q
 tls = "stls"
 cleartext_login = "never"
 
+[[listeners]]
+address = %q
+tls = "stls"
+cleartext_login = "always"
+mechanisms = ["USER", "PLAIN", "APOP"]
+
 [tls]
 certificate = %q
 key = %q
 
 [adapters.store]
+%s
+
+[[users]]
+name = %q
+password = "{PLAIN}%s"
+adapter = "store"
 %s
 
 [[routes]]
@@ -215,7 +229,7 @@ adapter = "store"
 url = %q
 
 %s
-`, l.open, l.implicit, l.strict, w.cert, w.key, adapter, route, "file://"+state, gatewayLimits), 0o644))
+`, l.open, l.implicit, l.strict, l.apop, w.cert, w.key, adapter, secret.Name, secret.Password, upstream, route, "file://"+state, gatewayLimits), 0o644))
 	binary := filepath.Join(dir, "pop3gw")
 	build := exec.Command("go", "build", "-o", binary, "pop3gw/cmd/pop3gw")
 	if out, err := build.CombinedOutput(); err != nil {

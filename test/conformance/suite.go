@@ -114,6 +114,7 @@ var scenarios = []struct {
 	{"numbers", numbers},
 	{"USER and PASS", userPass},
 	{"odd passwords", oddPasswords},
+	{"APOP", apop},
 	{"AUTH", auth},
 	{"AUTH PLAIN", authPlain},
 	{"AUTH LOGIN", authLogin},

@@ -22,6 +22,11 @@ type Target struct {
 	// them; their maildrops are never read.
 	Odd map[string]Account
 
+	// A listener that offers APOP, and an account whose secret the server
+	// has in plain. Zero leaves out the checks of APOP.
+	APOPAddress string
+	APOPUser    Account
+
 	// Progress is told of each scenario when it has ended; may be nil.
 	Progress func(format string, args ...any)
 
