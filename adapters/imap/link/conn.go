@@ -87,6 +87,9 @@ func (c *Conn) Do(ctx context.Context, fn func(client *imapclient.Client) error)
 		return err
 	}
 	defer done()
+	c.mu.Lock()
+	c.readOnly = false // a SELECT need not be answered with READ-WRITE
+	c.mu.Unlock()
 	limit := time.AfterFunc(c.limits.Operation, func() {
 		c.fail(fmt.Errorf("%w: not done within %v", ErrTimeout, c.limits.Operation))
 	})
@@ -120,8 +123,8 @@ func (c *Conn) AllowLine(octets int) {
 	}
 }
 
-// ReadOnly reports whether the last SELECT or EXAMINE was answered with the
-// response code READ-ONLY, which imapclient does not tell.
+// ReadOnly reports whether a SELECT or EXAMINE in the last Do was answered with
+// the response code READ-ONLY, which imapclient does not tell.
 func (c *Conn) ReadOnly() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -69,12 +69,15 @@ func TestSelectFromOddServers(t *testing.T) {
 				wantErr(t, "Do again", c.Do(context.Background(), noop), tt.err)
 				return
 			}
-			inStep(t, c)
-			if tt.err == nil && (got.UIDValidity != 9 || got.UIDNext != 12 || got.NumMessages != 3 || len(got.PermanentFlags) != 1) {
-				t.Errorf("got %+v", got)
-			}
 			if c.ReadOnly() != tt.readOnly {
 				t.Errorf("ReadOnly is %v", c.ReadOnly())
+			}
+			inStep(t, c)
+			if c.ReadOnly() {
+				t.Error("ReadOnly outlasts its Do")
+			}
+			if tt.err == nil && (got.UIDValidity != 9 || got.UIDNext != 12 || got.NumMessages != 3 || len(got.PermanentFlags) != 1) {
+				t.Errorf("got %+v", got)
 			}
 		})
 	}
