@@ -190,7 +190,7 @@ func decode(response []byte) ([]byte, error) {
 // logIn enters TRANSACTION with the maildrop that the credentials open.
 func (s *session) logIn(mechanism string, client Credentials) error {
 	s.login = client.User
-	ctx, cancel := context.WithDeadline(s.ctx, s.loginDeadline())
+	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
 	account, maildrop, err := s.open(ctx, client)
 	if err != nil {
@@ -222,6 +222,9 @@ func (s *session) open(ctx context.Context, client Credentials) (Account, Maildr
 // loginFailed logs why, and holds the answer to a refused login back.
 func (s *session) loginFailed(ctx context.Context, mechanism string, err error) error {
 	if ctx.Err() != nil && CodeOf(err) != CodeAuth {
+		if s.conn.draining.Err() != nil {
+			return s.shutDown()
+		}
 		err = Unavailable("login took too long, try again later", err)
 	}
 	var e *Error

@@ -40,9 +40,13 @@ var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeBufferS
 // with its time limit. Replies leave when the next read would have to wait, so
 // that those of a pipelined batch leave together. Errors are sticky.
 type conn struct {
-	mu       sync.Mutex // guards nc against drain and abort
-	nc       net.Conn
-	draining bool
+	mu sync.Mutex // guards nc against drain and abort
+	nc net.Conn
+
+	// ctx ends when the connection is aborted, draining already when it is
+	// drained. cancel ends both.
+	ctx, draining context.Context
+	cancel, stop  context.CancelFunc
 
 	readBuf      []byte
 	start, end   int     // readBuf[start:end] was read and not yet consumed
@@ -52,7 +56,10 @@ type conn struct {
 }
 
 func newConn(nc net.Conn, writeTimeout time.Duration) *conn {
-	return &conn{nc: nc, readBuf: make([]byte, readBufferSize), writeTimeout: writeTimeout}
+	c := &conn{nc: nc, readBuf: make([]byte, readBufferSize), writeTimeout: writeTimeout}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.draining, c.stop = context.WithCancel(c.ctx)
+	return c
 }
 
 // readLine returns the next line without its line end, LF or CRLF. It is valid
@@ -122,7 +129,7 @@ func (c *conn) fill(deadline time.Time) error {
 	}
 	c.mu.Lock()
 	nc := c.nc
-	if c.draining {
+	if c.draining.Err() != nil {
 		c.mu.Unlock()
 		return errDraining
 	}
@@ -137,9 +144,7 @@ func (c *conn) fill(deadline time.Time) error {
 		return io.ErrNoProgress
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.draining {
+		if c.draining.Err() != nil {
 			return errDraining
 		}
 		return errTimeout
@@ -256,17 +261,17 @@ func (c *conn) tlsState() *tls.ConnectionState {
 
 // drain makes the connection end at its next wait for a command.
 func (c *conn) drain() {
+	c.stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
 // abort ends the connection at once, whatever it does.
 func (c *conn) abort() {
+	c.cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
 	c.nc.SetDeadline(time.Unix(1, 0))
 	if tc, ok := c.nc.(*tls.Conn); ok {
 		tc.NetConn().Close() // tls.Conn.Close would wait to send its alert
@@ -279,6 +284,7 @@ func (c *conn) abort() {
 // the client still sends, for a moment, before it closes: a socket closed with
 // unread input is reset, and the last reply could be lost with it.
 func (c *conn) close() {
+	defer c.cancel()
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if ok && c.flush() == nil && half.CloseWrite() == nil {
 		c.nc.SetReadDeadline(time.Now().Add(lingerTime))

@@ -239,7 +239,7 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 			c.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
 			c.flush()
 		}
-		nc.Close()
+		c.abort()
 		return
 	}
 	go func() {
@@ -261,11 +261,9 @@ func (s *Server) finish(c *conn) {
 
 // serve runs one session. A panic ends that session alone.
 func (s *Server) serve(c *conn, o ListenerOptions, limits Limits, addr netip.Addr) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	id := newID()
 	sess := &session{
-		server: s, conn: c, options: o, limits: limits, ctx: ctx, started: time.Now(),
+		server: s, conn: c, options: o, limits: limits, ctx: c.ctx, started: time.Now(),
 		addr: addr, id: id, log: s.log().With("session", id), state: authorization,
 	}
 	defer sess.finish()
@@ -284,9 +282,10 @@ func (s *session) rescue() {
 }
 
 // Shutdown ends the server: no more clients are accepted, and each session ends
-// once its running command is done. A session removes nothing unless its QUIT
-// came. When ctx ends first the remaining connections are cut; removals that
-// have begun are still awaited, as they have their own time limit.
+// once its running command is done; a login is given up. A session removes
+// nothing unless its QUIT came. When ctx ends first the remaining connections
+// are cut; removals that have begun are still awaited, as they have their own
+// time limit.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true

@@ -334,42 +334,6 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
-func TestShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := memory(sample, sample)
-		faults := &maildroptest.Faults{Adapter: store, RetrieveDelay: 20 * time.Second, DeleteDelay: 40 * time.Second}
-		r := newRig(t, faults, gateway.Limits{})
-		for _, name := range []string{"bob", "carol"} {
-			store.Add(name, maildroptest.Message{UID: "1", Raw: []byte(sample)})
-		}
-		idle, busy, updating := r.logIn("alice"), r.logIn("bob"), r.logIn("carol")
-		idle.send("DELE 1\r\n")
-		idle.line()
-		busy.send("DELE 1\r\nRSET\r\nRETR 1\r\n")
-		updating.send("DELE 1\r\nQUIT\r\n")
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		start := time.Now()
-		r.server.Shutdown(ctx)
-		if took := time.Since(start); took != 40*time.Second {
-			t.Errorf("Shutdown took %v: removals that began are awaited", took)
-		}
-		if got := idle.rest(); got != "-ERR [SYS/TEMP] server is shutting down, nothing was removed\r\n" {
-			t.Errorf("idle session got %q", got)
-		}
-		if got := busy.rest(); !strings.Contains(got, "+OK 20 octets\r\n"+sample+".\r\n-ERR [SYS/TEMP] server is shutting down") {
-			t.Errorf("busy session got %q", got)
-		}
-		if len(store.Messages("alice")) != 2 || len(store.Messages("bob")) != 1 || len(store.Messages("carol")) != 0 {
-			t.Errorf("left: %d, %d, %d", len(store.Messages("alice")), len(store.Messages("bob")), len(store.Messages("carol")))
-		}
-		if _, err := r.listener.Dial(); err == nil {
-			t.Error("a client was accepted after Shutdown")
-		}
-	})
-}
-
 func TestMaxConnections(t *testing.T) {
 	for _, limits := range []gateway.Limits{{MaxConnections: 2}, {MaxConnectionsPerAddress: 2}} {
 		r := newRig(t, memory(), limits)

@@ -178,8 +178,7 @@ func (s *session) readLine(secret bool) ([]byte, error) {
 		}
 		return nil, s.end("idle timeout")
 	case err == errDraining:
-		s.conn.reply("-ERR", "[SYS/TEMP] server is shutting down, nothing was removed")
-		return nil, s.end("server shutdown")
+		return nil, s.shutDown()
 	case err == errEndlessLine:
 		s.conn.reply("-ERR", "line has no end, closing")
 		return nil, s.end("endless line")
@@ -204,6 +203,12 @@ func (s *session) loginDeadline() time.Time { return s.started.Add(s.limits.Logi
 func (s *session) end(why string) error {
 	s.ended = why
 	return errEnded
+}
+
+// shutDown ends the session because the server ends.
+func (s *session) shutDown() error {
+	s.conn.reply("-ERR", "[SYS/TEMP] server is shutting down, nothing was removed")
+	return s.end("server shutdown")
 }
 
 // replyError writes err as -ERR. What was not written for clients is logged.
