@@ -155,8 +155,9 @@ const (
 	maxAcceptPause = time.Second
 )
 
-// Serve accepts clients from l until it fails, or until Shutdown, when it
-// returns ErrServerClosed. It closes l.
+// Serve accepts clients from l until l is closed, or until Shutdown, when it
+// returns ErrServerClosed. Other errors of l are logged, and Serve goes on. It
+// closes l.
 func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 	defer l.Close()
 	s.mu.Lock()
@@ -171,6 +172,11 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, l)
+	}()
 
 	limits := s.Limits.withDefaults()
 	pause := acceptPause
@@ -192,7 +198,9 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 			continue
 		}
 		pause = acceptPause
-		if tcp, ok := nc.(*net.TCPConn); ok {
+		if tcp, ok := nc.(interface {
+			SetKeepAliveConfig(net.KeepAliveConfig) error
+		}); ok { // a *net.TCPConn, or what embeds one
 			tcp.SetKeepAliveConfig(keepAlive)
 		}
 		s.start(nc, o, limits)

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +117,82 @@ func TestShutdownWithStuckClient(t *testing.T) {
 		}
 		if took := time.Since(start); took > 3*time.Second {
 			t.Errorf("Shutdown took %v", took)
+		}
+	}
+}
+
+// Clients that begin TLS, log in, read and vanish while the server ends: each
+// is done with, and so is Serve.
+func TestShutdownUnderLoad(t *testing.T) {
+	store := memory()
+	for i := range 8 {
+		store.Add(fmt.Sprint("user", i), maildroptest.Message{UID: "1", Raw: []byte(sample)})
+	}
+	o := tlsOptions(t)
+	server, addr := serveTCP(t, store, o, gateway.Limits{})
+	var wg sync.WaitGroup
+	served := make(chan struct{})
+	for i := range 8 {
+		wg.Go(func() {
+			for n := 0; sessionOverSTLS(addr, fmt.Sprint("user", i)) == nil; n++ {
+				if n == 3 {
+					served <- struct{}{}
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-served
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if err := server.Shutdown(ctx); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+		})
+	}
+	both.Wait()
+	wg.Wait()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Serve(l, o); err != gateway.ErrServerClosed {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+}
+
+// sessionOverSTLS reads one message, and returns an error when the server does
+// not serve it whole.
+func sessionOverSTLS(addr, user string) error {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(nc)
+	if _, err := in.ReadString('\n'); err != nil {
+		return err
+	}
+	io.WriteString(nc, "STLS\r\n")
+	if line, err := in.ReadString('\n'); err != nil || line != "+OK begin TLS\r\n" {
+		return fmt.Errorf("STLS: %q, %v", line, err)
+	}
+	tc := tls.Client(nc, tlsClient)
+	io.WriteString(tc, "USER "+user+"\r\nPASS x\r\nRETR 1\r\n")
+	in.Reset(tc)
+	for {
+		switch line, err := in.ReadString('\n'); {
+		case err != nil:
+			return err
+		case line == ".\r\n":
+			return nil // and vanish
+		case strings.HasPrefix(line, "-ERR [SYS/TEMP]"):
+			return errors.New(line)
 		}
 	}
 }
