@@ -1,0 +1,74 @@
+//go:build real
+
+package real
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// dovecot is Dovecot's IMAP server over Maildirs.
+type dovecot struct {
+	*maildirs
+	*process
+	port, tlsPort int
+	config        string
+}
+
+func startDovecot(t testing.TB) *dovecot {
+	t.Helper()
+	dir := folder(t)
+	d := &dovecot{maildirs: newMaildirs(t), port: freePort(t), tlsPort: freePort(t), config: filepath.Join(dir, "dovecot.conf")}
+	write(t, filepath.Join(dir, "run", "keep"), "", 0o644)
+	write(t, d.config, fmt.Sprintf(`protocols = imap
+base_dir = %[1]s/run
+state_dir = %[1]s/run
+log_path = /dev/stderr
+instance_name = pop3gw-test
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <%[2]s
+ssl_key = <%[3]s
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+mail_uid = %[4]d
+mail_gid = %[4]d
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:~/Maildir
+mail_max_userip_connections = 0
+stats_writer_socket_path =
+passdb {
+  driver = passwd-file
+  args = %[5]s
+}
+userdb {
+  driver = static
+  args = uid=%[4]d gid=%[4]d home=%[6]s/%%u
+}
+service imap-login {
+  chroot =
+  inet_listener imap {
+    port = %[7]d
+  }
+  inet_listener imaps {
+    port = %[8]d
+    ssl = yes
+  }
+}
+`, dir, testCA().certFile, testCA().keyFile, mailUID, d.users, d.root, d.port, d.tlsPort), 0o644)
+	d.start(t)
+	return d
+}
+
+// start runs Dovecot, for the first time or again after kill.
+func (d *dovecot) start(t testing.TB) {
+	t.Helper()
+	d.process = start(t, "dovecot", exec.Command("/usr/sbin/dovecot", "-F", "-c", d.config))
+	d.waitGreeting(t, loopback(d.port), "* OK")
+}
+
+func (d *dovecot) adapter() string { return imapAdapter(d.port, `tls = "none"`) }
