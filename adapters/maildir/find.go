@@ -91,7 +91,7 @@ func (d *maildrop) see(found []sighting, in subdir, name string) error {
 	for i := first; i < end; i++ {
 		m := &d.messages[i]
 		switch {
-		case isRegular(&st) && m.file.same(id) && (m.file.inode == id.inode || found[i] != present):
+		case isRegular(&st) && m.is(id) && (m.file.inode == id.inode || found[i] != present):
 			m.in, m.name = in, name
 			found[i] = present
 		case found[i] == unseen:

@@ -123,7 +123,7 @@ func arrange(found []message, log *slog.Logger) []message {
 	duplicates := 0
 	for i := 1; i < len(messages); i++ {
 		if compareBase(&messages[i-1], &messages[i]) == 0 {
-			messages[i].duplicate = true
+			messages[i-1].shared, messages[i].shared, messages[i].duplicate = true, true, true
 			duplicates++
 		}
 	}

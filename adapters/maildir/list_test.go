@@ -272,6 +272,57 @@ func TestSameBase(t *testing.T) {
 	}
 }
 
+// TestCopies has two files with one base name, size and time, as a careless
+// restore leaves them: removing the one never takes the other.
+func TestCopies(t *testing.T) {
+	a, path := oneMaildir(t)
+	write(t, path, "new/1.m", "text\n")
+	write(t, path, "cur/1.m:2,S", "text\n")
+	then := time.Now().Add(-time.Hour)
+	for _, name := range files(t, path) {
+		if err := os.Chtimes(filepath.Join(path, name), then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, other := range []int{1, 0} {
+		d := open(t, a, ann)
+		if d.Len() != 2 {
+			t.Fatalf("%d messages", d.Len())
+		}
+		// The marked one vanishes, once by another's coming to its place.
+		marked := d.path(&d.messages[1-other])
+		if other == 1 {
+			if err := os.Remove(marked); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.Rename(d.path(&d.messages[other]), marked); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t, d, 1-other); err == nil {
+			t.Errorf("message %d is read from the file of the other", 1-other)
+		}
+		wantMessage(t, d, other, "text\n")
+		d.Delete(t.Context(), []int{1 - other}, func(int) {})
+		closeMaildrop(t, d)
+		left := files(t, path)
+		if len(left) != 1 {
+			t.Fatalf("left are %q", left)
+		}
+		// The copy is made again for the second round.
+		write(t, path, "new/2.copy", "text\n")
+		name := "cur/1.m:2,S"
+		if left[0] == name {
+			name = "new/1.m"
+		}
+		if err := os.Rename(path+"/new/2.copy", filepath.Join(path, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(path, name), then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestManyUnreadable(t *testing.T) {
 	report := &unreadReport{log: slog.New(slog.DiscardHandler)}
 	var log bytes.Buffer

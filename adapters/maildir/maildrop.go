@@ -50,7 +50,7 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 			return nil, err
 		}
 		b, err := d.folder.openBody(m.in, m.name)
-		if err == nil && b.id.same(m.file) {
+		if err == nil && m.is(b.id) {
 			return b, nil
 		}
 		if err == nil {

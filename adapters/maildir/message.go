@@ -21,7 +21,8 @@ type message struct {
 	baseLen   uint16 // octets of name that are the base name
 	in        subdir
 	state     state
-	duplicate bool // another file, before it in the listing, has its base name
+	shared    bool // another file of the listing has its base name
+	duplicate bool // such a file is before it in the listing
 	suspect   bool // the file called name is not, or no longer, this message
 }
 
@@ -70,6 +71,12 @@ func identityOf(st *unix.Stat_t) identity {
 // it goes, the time.
 func (id identity) same(other identity) bool {
 	return id.size == other.size && (id.inode == other.inode || id.modified == other.modified)
+}
+
+// is tells whether a file of m's base name is m's. Files that share a base name
+// may be copies, of one size and time, and are told apart by inodes alone.
+func (m *message) is(id identity) bool {
+	return m.file.same(id) && (!m.shared || m.file.inode == id.inode)
 }
 
 // statAt examines the file, not what a link at its place points to.

@@ -110,7 +110,7 @@ func (r *removal) unlink(m *message) (last bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !isRegular(&st) || !m.file.same(identityOf(&st)) {
+	if !isRegular(&st) || !m.is(identityOf(&st)) {
 		m.suspect = true
 		return false, nil
 	}
