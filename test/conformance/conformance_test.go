@@ -17,7 +17,7 @@ var (
 
 // fewest is the least number of checks in a whole run: a run that ended early
 // or lost a scenario must not pass.
-const fewest = 900
+const fewest = 1500
 
 // TestConformance judges pop3gw over both of its adapters. No MUST may fail,
 // and at most three of the others.

@@ -22,7 +22,7 @@ func main() {
 	user := flag.String("user", "", "login name of an account without mail of value")
 	password := flag.String("password", "", "its password")
 	maildir := flag.String("maildir", "", "the account's Maildir on this host")
-	owner := flag.Int("owner", os.Getuid(), "user id that owns the Maildir")
+	owner := flag.Int("owner", os.Getuid(), "user id for the files, when run as root")
 	imap := flag.String("imap", "", "or: host:port of an IMAP server without TLS that has the same INBOX")
 	withTLS := flag.Bool("tls", false, "check STLS too, with any certificate")
 	tlsServer := flag.String("tls-server", "", "host:port with TLS from the first octet; implies -tls")
