@@ -120,7 +120,8 @@ func (a *Adapter) diagnoseTLS(err error) (diagnosis, bool) {
 		return permanent("mail server does not speak TLS where the gateway expects it",
 			`set tls to "starttls" if the port is 143, or mend address`), true
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
+	// The form that crypto/tls gives an alert.
+	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "remote error" || e.Op == "local error") {
 		return permanent("mail server and gateway do not agree on TLS", "the server must offer TLS 1.2 or later"), true
 	}
 	switch {

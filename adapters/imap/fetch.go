@@ -29,7 +29,7 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 	if d.reading {
 		return nil, errReading
 	}
-	m := &message{ctx: ctx, d: d, i: i}
+	m := &message{ctx: ctx, d: d, i: i, retr: lines < 0}
 	// A line has an octet at least.
 	if size := d.Size(i); lines >= 0 && size > maxWholeForTop && int64(lines) < size {
 		m.section.Octets = firstPiece
@@ -46,6 +46,7 @@ type message struct {
 	ctx     context.Context
 	d       *maildrop
 	i       int
+	retr    bool         // asked for by RETR, not by TOP
 	section link.Section // what body is; Octets is 0 for all of the message
 	body    *link.Body
 	err     error // what Read ends with
@@ -130,7 +131,7 @@ func (m *message) Close() error {
 	case err != nil:
 		return m.explain(err)
 	}
-	if m.section.Octets == 0 && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
+	if m.retr && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
 		m.d.retrieved.add(m.i)
 	}
 	return nil

@@ -34,8 +34,9 @@ type maildrop struct {
 	caps imap.CapSet
 	mode mode
 
-	// replaced is set once the server has another mailbox under the same name
-	// (UIDVALIDITY has changed). No UID means what it did.
+	// replaced is the error of all reads and removals once the server has
+	// another mailbox under the same name: UIDVALIDITY has changed, and no UID
+	// means what it did.
 	replaced error
 }
 
@@ -136,19 +137,38 @@ func (d *maildrop) explainSelect(name string, err error) error {
 	return d.adapter.explainAs(permanent(text, "create it on the server, or mend mailbox"), doing, err)
 }
 
-// ready makes sure of a connection with the mailbox open in mode m, or a mode
-// that allows more. It replaces a lost connection.
-func (d *maildrop) ready(ctx context.Context, m mode) error {
-	if d.replaced != nil {
-		return d.replaced
-	}
-	if lost := d.conn.Err(); lost != nil {
-		d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
-		d.conn.Close()
-		if err := d.dial(ctx); err != nil {
+// retry runs fn on a connection with the mailbox open in mode m, or in one that
+// allows more. A connection that is lost, be it before or meanwhile, is
+// replaced once.
+func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
+	for redialled := false; ; {
+		if d.replaced != nil {
+			return d.replaced
+		}
+		if lost := d.conn.Err(); lost != nil {
+			d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
+			d.conn.Close()
+			if err := d.dial(ctx); err != nil {
+				return err
+			}
+			redialled = true
+		}
+		err := d.ensure(ctx, m)
+		if err == nil {
+			err = fn()
+		}
+		lost := d.conn.Err()
+		// A server that talks nonsense would do so again.
+		hopeless := errors.Is(lost, link.ErrProtocol) || errors.Is(lost, link.ErrTooLong)
+		if err == nil || lost == nil || redialled || hopeless || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+// ensure opens the mailbox in mode m, unless it is open in it or in one that
+// allows more, and makes sure that it is still the same.
+func (d *maildrop) ensure(ctx context.Context, m mode) error {
 	if d.mode >= m {
 		return nil
 	}
@@ -163,29 +183,12 @@ func (d *maildrop) ready(ctx context.Context, m mode) error {
 		return d.replaced
 	}
 	if m == selected && d.conn.ReadOnly() {
-		d.mode = unselected
+		d.mode = examined
 		return gateway.Unusable("mailbox is read-only on the mail server",
 			fmt.Errorf("SELECT of %.200q at %s was answered with READ-ONLY; give the user the right to remove mail, or set on_delete = \"keep\"",
 				d.mailbox, d.adapter.options.Address))
 	}
 	return nil
-}
-
-// retry runs fn on a connection with the mailbox open in mode m. If the
-// connection is lost under it, fn runs once more on a new one.
-func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
-	for first := true; ; first = false {
-		if err := d.ready(ctx, m); err != nil {
-			return err
-		}
-		err := fn()
-		lost := d.conn.Err()
-		// A server that talks nonsense would do so again.
-		final := errors.Is(lost, link.ErrProtocol) || errors.Is(lost, link.ErrTooLong)
-		if err == nil || lost == nil || final || !first || ctx.Err() != nil {
-			return err
-		}
-	}
 }
 
 // Len implements gateway.Maildrop.
