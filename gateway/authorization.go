@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
 	tlsHandshakeTimeout = 30 * time.Second
 	maxFailureDelay     = 30 * time.Second
+	maxName             = 255 // octets, as many as RFC 4616 §2 wants
 )
 
 // mayUsePasswords says whether a password may cross the connection as it is.
@@ -62,7 +64,6 @@ func (s *session) user(rest string) error {
 
 // pass takes the rest of its line as the password, spaces and all (RFC 1939 §7).
 func (s *session) pass(rest string) error {
-	defer s.conn.forgetSecret()
 	if err := s.permit("USER"); err != nil {
 		return err
 	}
@@ -81,7 +82,11 @@ func (s *session) apop(args []string) error {
 	if err := s.permit("APOP"); err != nil {
 		return err
 	}
-	return s.logIn("APOP", Credentials{User: args[0], Timestamp: s.timestamp, Digest: strings.ToLower(args[1])})
+	digest := strings.ToLower(args[1])
+	if len(digest) != 32 || strings.Trim(digest, "0123456789abcdef") != "" {
+		return badCommand("a digest has 32 hexadecimal digits")
+	}
+	return s.logIn("APOP", Credentials{User: args[0], Timestamp: s.timestamp, Digest: digest})
 }
 
 // saslMechanisms are those of AUTH.
@@ -150,7 +155,6 @@ func (s *session) auth(args []string) error {
 		return err
 	}
 	s.name = ""
-	defer s.conn.forgetSecret()
 	initial := args[1:]
 	credentials, err := exchange(func(challenge string) ([]byte, error) {
 		if len(initial) > 0 {
@@ -181,7 +185,7 @@ func (s *session) auth(args []string) error {
 func decode(response []byte) ([]byte, error) {
 	decoded := make([]byte, base64.StdEncoding.DecodedLen(len(response)))
 	n, err := base64.StdEncoding.Strict().Decode(decoded, response)
-	if err != nil {
+	if err != nil || bytes.IndexByte(response, '\r') >= 0 { // which Decode skips
 		return nil, badCommand("response is not valid base64")
 	}
 	return decoded[:n], nil
@@ -190,6 +194,9 @@ func decode(response []byte) ([]byte, error) {
 // logIn enters TRANSACTION with the maildrop that the credentials open.
 func (s *session) logIn(mechanism string, client Credentials) error {
 	s.login = client.User
+	if len(s.login) > maxName {
+		s.login = s.login[:maxName]
+	}
 	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
 	account, maildrop, err := s.open(ctx, client)
@@ -207,9 +214,15 @@ func (s *session) logIn(mechanism string, client Credentials) error {
 }
 
 func (s *session) open(ctx context.Context, client Credentials) (Account, Maildrop, error) {
+	switch {
 	// An empty password is a login without one in some directories.
-	if client.User == "" || client.Password == "" && client.Digest == "" {
+	case client.User == "" || client.Password == "" && client.Digest == "":
 		return Account{}, nil, Refused(errors.New("name or password is empty"))
+	case len(client.User) > maxName || len(client.Identity) > maxName:
+		return Account{}, nil, Refused(errors.New("name is too long"))
+	// In base64 they can come from AUTH, as they cannot from USER and PASS.
+	case strings.ContainsFunc(client.User+client.Identity, unicode.IsControl) || strings.ContainsAny(client.Password, "\x00\r\n"):
+		return Account{}, nil, Refused(errors.New("name or password has control characters"))
 	}
 	account, err := s.server.Accounts.Login(ctx, client)
 	if err != nil {

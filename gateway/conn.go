@@ -152,16 +152,16 @@ func (c *conn) fill(deadline time.Time) error {
 	return err
 }
 
-// forgetSecret overwrites what was read and consumed, and gives a buffer that
-// grew for a long line back.
-func (c *conn) forgetSecret() {
+// forget overwrites what was consumed, which may be a secret, and gives a
+// buffer that grew for a long line back.
+func (c *conn) forget() {
 	clear(c.readBuf[:c.start])
+	clear(c.readBuf[c.end:])
 	if len(c.readBuf) > readBufferSize && c.end-c.start <= readBufferSize {
 		smaller := make([]byte, readBufferSize)
-		c.end = copy(smaller, c.readBuf[c.start:c.end])
-		c.start = 0
+		n := copy(smaller, c.readBuf[c.start:c.end])
 		clear(c.readBuf)
-		c.readBuf = smaller
+		c.readBuf, c.start, c.end = smaller, 0, n
 	}
 }
 

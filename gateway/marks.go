@@ -34,7 +34,7 @@ func (s *snapshot) parse(arg string) (i int, err error) {
 		return 0, badCommand(err.Error())
 	}
 	if n == 0 {
-		return 0, badCommand("message numbers begin with 1")
+		return 0, &Error{Text: "message numbers begin with 1"}
 	}
 	if s.isMarked(n - 1) {
 		return 0, &Error{Text: "message is marked as deleted"}

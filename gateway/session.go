@@ -127,6 +127,7 @@ func (s *session) step() {
 	if err == nil {
 		err = s.dispatch(line)
 	}
+	s.conn.forget()
 	if err != nil && s.ended == "" {
 		s.replyError(err)
 	}

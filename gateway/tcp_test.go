@@ -189,8 +189,8 @@ func sessionOverSTLS(addr, user string) error {
 		switch line, err := in.ReadString('\n'); {
 		case err != nil:
 			return err
-		case line == ".\r\n":
-			return nil // and vanish
+		case line == ".\r\n", strings.HasPrefix(line, "-ERR [IN-USE]"): // as the last one vanished just now
+			return nil
 		case strings.HasPrefix(line, "-ERR [SYS/TEMP]"):
 			return errors.New(line)
 		}
