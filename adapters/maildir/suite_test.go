@@ -15,58 +15,62 @@ import (
 	"pop3gw/gateway/maildroptest"
 )
 
-// TestAdapter runs the suite on Maildirs whose messages lie half in new, half in
-// cur, with and without info.
-func TestAdapter(t *testing.T) {
-	maildroptest.TestAdapter(t, func(t *testing.T) maildroptest.Fixture {
-		root := t.TempDir()
-		a := newAdapter(t, Options{Path: root + "/{user}/Maildir"})
-		accounts, added := 0, map[string]int{}
-		path := func(account gateway.Account) string { return filepath.Join(root, account.Name, "Maildir") }
-		add := func(t testing.TB, account gateway.Account, message []byte) {
-			n := added[account.Name]
-			added[account.Name]++
-			base := fmt.Sprintf("%d.M%dP1.host", 1700000000+n/3, 100000+n)
-			name := []string{"new/" + base, "cur/" + base + ":2,S", "cur/" + base + ":2,", "cur/" + base}[n%4]
-			write(t, path(account), name, string(message))
-		}
-		return maildroptest.Fixture{
-			Adapter: a,
-			Exact:   true,
-			Large:   5000,
-			Create: func(t testing.TB, messages [][]byte) gateway.Account {
-				accounts++
-				account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: a}
-				makeMaildir(t, path(account))
-				for _, message := range messages {
-					add(t, account, message)
+// TestAdapter runs the suite of all adapters.
+func TestAdapter(t *testing.T) { maildroptest.TestAdapter(t, newFixture) }
+
+// TestSession runs the session scripts of all adapters.
+func TestSession(t *testing.T) { maildroptest.TestScripts(t, newFixture) }
+
+// newFixture makes Maildirs whose messages lie half in new, half in cur, with
+// and without info.
+func newFixture(t *testing.T) maildroptest.Fixture {
+	root := t.TempDir()
+	a := newAdapter(t, Options{Path: root + "/{user}/Maildir"})
+	accounts, added := 0, map[string]int{}
+	path := func(account gateway.Account) string { return filepath.Join(root, account.Name, "Maildir") }
+	add := func(t testing.TB, account gateway.Account, message []byte) {
+		n := added[account.Name]
+		added[account.Name]++
+		base := fmt.Sprintf("%d.M%dP1.host", 1700000000+n/3, 100000+n)
+		name := []string{"new/" + base, "cur/" + base + ":2,S", "cur/" + base + ":2,", "cur/" + base}[n%4]
+		write(t, path(account), name, string(message))
+	}
+	return maildroptest.Fixture{
+		Adapter: a,
+		Exact:   true,
+		Large:   5000,
+		Create: func(t testing.TB, messages [][]byte) gateway.Account {
+			accounts++
+			account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: a}
+			makeMaildir(t, path(account))
+			for _, message := range messages {
+				add(t, account, message)
+			}
+			return account
+		},
+		Add: add,
+		Remove: func(t testing.TB, account gateway.Account, i int) {
+			pattern := fmt.Sprintf("%s/*/%d.M%dP1.host*", path(account), 1700000000+i/3, 100000+i)
+			files, err := filepath.Glob(pattern)
+			if err != nil || len(files) != 1 {
+				t.Fatalf("%s: %q, %v", pattern, files, err)
+			}
+			if err := os.Remove(files[0]); err != nil {
+				t.Fatal(err)
+			}
+		},
+		List: func(t testing.TB, account gateway.Account) [][]byte {
+			var list [][]byte
+			for _, name := range files(t, path(account)) {
+				raw, err := os.ReadFile(filepath.Join(path(account), name))
+				if err != nil {
+					t.Error(err)
 				}
-				return account
-			},
-			Add: add,
-			Remove: func(t testing.TB, account gateway.Account, i int) {
-				pattern := fmt.Sprintf("%s/*/%d.M%dP1.host*", path(account), 1700000000+i/3, 100000+i)
-				files, err := filepath.Glob(pattern)
-				if err != nil || len(files) != 1 {
-					t.Fatalf("%s: %q, %v", pattern, files, err)
-				}
-				if err := os.Remove(files[0]); err != nil {
-					t.Fatal(err)
-				}
-			},
-			List: func(t testing.TB, account gateway.Account) [][]byte {
-				var list [][]byte
-				for _, name := range files(t, path(account)) {
-					raw, err := os.ReadFile(filepath.Join(path(account), name))
-					if err != nil {
-						t.Error(err)
-					}
-					list = append(list, raw)
-				}
-				return list
-			},
-		}
-	})
+				list = append(list, raw)
+			}
+			return list
+		},
+	}
 }
 
 func newAdapter(t testing.TB, o Options) *Adapter {
