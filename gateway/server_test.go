@@ -462,3 +462,19 @@ func FuzzDialogue(f *testing.F) {
 		}
 	})
 }
+
+// A client that does not get the message it pipelined QUIT behind keeps it.
+func TestQuitBehindLostMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory(sample)
+		faults := &maildroptest.Faults{Adapter: store, RetrieveDelay: time.Second}
+		c := newRig(t, faults, gateway.Limits{}).logIn("alice")
+		c.send("RETR 1\r\nDELE 1\r\nQUIT\r\n")
+		synctest.Wait()
+		c.nc.Close()
+		time.Sleep(time.Minute)
+		if n := len(store.Messages("alice")); n != 1 {
+			t.Errorf("%d messages left", n)
+		}
+	})
+}

@@ -167,9 +167,14 @@ func (s *session) rset([]string) error {
 	return nil
 }
 
-// quitTransaction is the UPDATE state (RFC 1939 §6). The maildrop is released
-// before the reply: a client may log in again as soon as it sees it.
+// quitTransaction is the UPDATE state (RFC 1939 §6). What was sent before is
+// on its way first: a client that is known to be gone may not have it, and
+// loses nothing. The maildrop is released before the reply: a client may log in
+// again as soon as it sees it.
 func (s *session) quitTransaction([]string) error {
+	if s.conn.flush() != nil {
+		return s.end("connection lost")
+	}
 	removed, err := s.update()
 	marked := len(s.drop.marked())
 	s.closeMaildrop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"pop3gw/gateway"
 )
@@ -119,14 +120,16 @@ func (d *Directory) Find(name string) (gateway.Account, error) {
 	return e.account(), nil
 }
 
-// Check reads every passwd-file. The error names the files that cannot be read
-// and the first lines of each that cannot be used, and says what to change.
+// Check reads every passwd-file and says what to change, in errors that are
+// joined: a *ConfigError for a file that cannot be read, without which nobody of
+// its route can log in, and others for its first lines that cannot be used.
 func (d *Directory) Check() error {
 	var errs []error
 	for _, file := range d.files {
 		table, err := file.current()
 		if err != nil {
-			errs = append(errs, err)
+			i := slices.IndexFunc(d.routes, func(r *route) bool { return r.file == file })
+			errs = append(errs, &ConfigError{"routes", i, "passwd_file", err})
 			continue
 		}
 		errs = append(errs, table.complaints...)
