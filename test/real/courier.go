@@ -3,6 +3,7 @@
 package real
 
 import (
+	"bytes"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +66,15 @@ couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noident
 }
 
 func (c *courier) adapter() string { return imapAdapter(c.port, `tls = "none"`) }
+
+// deliver stores LF alone, as a Maildir should have it: Courier adds a CR to
+// every LF, also to one that has a CR.
+func (c *courier) deliver(t testing.TB, user string, messages ...[]byte) {
+	t.Helper()
+	for _, message := range messages {
+		c.maildirs.deliver(t, user, bytes.ReplaceAll(message, []byte("\r\n"), []byte("\n")))
+	}
+}
 
 // cryptHash is the hash of everybody's password, as crypt(3) checks it.
 func cryptHash(t testing.TB) string {

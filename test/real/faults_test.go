@@ -126,6 +126,7 @@ func TestKilled(t *testing.T) {
 // was not answered, and no error looks like a wrong password or an empty
 // maildrop.
 func TestUpstreamKilled(t *testing.T) {
+	outer := t // the servers outlive the subtests
 	d := startDovecot(t)
 	g := startGateway(t, d, "")
 	big := letter("big", strings.Repeat("All work and no play makes Jack a dull boy.\n", 1<<20))
@@ -183,7 +184,7 @@ func TestUpstreamKilled(t *testing.T) {
 		c.retrieve(t, 1)
 		c.must(t, "DELE 2")
 		d.kill()
-		d.start(t)
+		d.start(outer)
 		// The gateway dials again once, and then goes on.
 		c.must(t, "QUIT")
 		if left := len(d.stored(t, "alice")); left != len(messages)-1 {
