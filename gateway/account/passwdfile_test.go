@@ -2,6 +2,7 @@ package account
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -201,8 +202,9 @@ func TestPasswdFileThatCannotBeRead(t *testing.T) {
 		if gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), cause) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v; want [SYS/PERM] with %q and the path", what, err, cause)
 		}
-		if err := d.Check(); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: Check gives %v", what, err)
+		err = d.Check()
+		if wrong, ok := errors.AsType[*ConfigError](err); !ok || wrong.Key != "passwd_file" || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: Check gives %v; want a ConfigError with the path", what, err)
 		}
 		if d.HasPlainSecret() {
 			t.Errorf("%s: HasPlainSecret", what)
@@ -256,8 +258,8 @@ func TestDamagedLineIsTheUsersOwn(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	err := d.Check()
-	if err == nil || !strings.Contains(err.Error(), path+":1: ") {
-		t.Errorf("Check: %v", err)
+	if _, isConfig := errors.AsType[*ConfigError](err); err == nil || isConfig || !strings.Contains(err.Error(), path+":1: ") {
+		t.Errorf("Check: %v; want an error of that line alone", err)
 	}
 }
 
