@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 )
@@ -279,8 +281,11 @@ func (s *session) stls([]string) error {
 func (s *session) startTLS() error {
 	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
 	defer cancel()
-	if err := s.conn.startTLS(ctx, s.options.TLS); err != nil {
-		s.log.Warn("TLS failed", "remote", s.addr.String(), "error", err)
+	switch err := s.conn.startTLS(ctx, s.options.TLS); {
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+		return s.end("client disconnected")
+	case err != nil:
+		s.cause = err
 		return s.end("TLS failed")
 	}
 	s.tls = s.conn.tlsState()

@@ -399,29 +399,6 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// The log tells what happened, and no secret.
-func TestLog(t *testing.T) {
-	r := newRig(t, memory(sample), gateway.Limits{LoginFailureDelay: 1})
-	c := r.connect()
-	c.send("USER alice\r\nPASS wrong\r\nUSER alice\r\nPASS hunter2\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n")
-	c.rest()
-	r.server.Shutdown(t.Context())
-	log := r.log.String()
-	for _, want := range []string{
-		`msg="login failed"`, `reply="[AUTH] wrong name or password"`,
-		`msg=login`, `mechanism=USER`, `messages=1`, `remote=127.0.0.1`,
-		`msg="message removed"`, `uid=uid0`,
-		`msg="session ended"`, `user=alice`, `tls=none`, `ended=quit`, `retrieved=1`, `octets=20`, `removed=1`, `duration=`,
-	} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the log lacks %s:\n%s", want, log)
-		}
-	}
-	if strings.Contains(log, "hunter2") || strings.Contains(log, "body") {
-		t.Errorf("the log holds a secret:\n%s", log)
-	}
-}
-
 // Whatever is sent in whichever state, the server answers in whole lines of
 // bounded length and ends by itself.
 func FuzzDialogue(f *testing.F) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -95,7 +96,9 @@ type session struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
 	}
+	spoke bool   // the client has sent a line
 	ended string // why the session ended; "" while it goes on
+	cause error  // of ended, where there is one
 }
 
 // run serves the session up to its end.
@@ -167,6 +170,7 @@ func (s *session) dispatch(line []byte) error {
 // session, and is errEnded.
 func (s *session) readLine(secret bool) ([]byte, error) {
 	line, err := s.conn.readLine(secret, s.deadline())
+	s.spoke = s.spoke || err == nil || err == errLineTooLong
 	switch {
 	case err == nil:
 		return line, nil
@@ -186,6 +190,7 @@ func (s *session) readLine(secret bool) ([]byte, error) {
 	case errors.Is(err, io.EOF):
 		return nil, s.end("client disconnected")
 	}
+	s.cause = err
 	return nil, s.end("connection lost")
 }
 
@@ -261,10 +266,14 @@ func (s *session) finish() {
 	attrs := []any{"user", s.login, "remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}
-	if err := s.conn.writeErr; err != nil {
+	if err := cmp.Or(s.cause, s.conn.writeErr); err != nil {
 		attrs = append(attrs, "error", err)
 	}
-	s.log.Info("session ended", attrs...)
+	level := slog.LevelInfo
+	if !s.spoke && (s.ended == "client disconnected" || s.ended == "connection lost") { // a balancer asking whether we live
+		level = slog.LevelDebug
+	}
+	s.log.Log(s.ctx, level, "session ended", attrs...)
 }
 
 func (s *session) tlsName() string {
