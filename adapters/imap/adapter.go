@@ -105,5 +105,6 @@ func (a *Adapter) Check(ctx context.Context) error {
 	}); err != nil {
 		return a.explain("asking for capabilities", err)
 	}
-	return a.explain("logging out", conn.Logout(ctx))
+	conn.Logout(ctx) // how it ends is no sign of health
+	return nil
 }

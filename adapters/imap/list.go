@@ -140,7 +140,7 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 			d.messages = l
 			return nil
 		}
-		present, err := d.search(ctx, max(int(data.NumMessages), 1000), &imap.SearchCriteria{})
+		present, err := d.search(ctx, 2*l.len()+50_000, &imap.SearchCriteria{})
 		if err != nil {
 			return d.adapter.explain(doing, err)
 		}
@@ -155,8 +155,8 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 		doing, errors.New("SEARCH finds messages that FETCH leaves out"))
 }
 
-// search returns the UIDs of the messages that meet the criteria, about most
-// of them.
+// search returns the UIDs of the messages that meet the criteria. An answer
+// with more than most of them may be refused.
 func (d *maildrop) search(ctx context.Context, most int, criteria *imap.SearchCriteria) (imap.UIDSet, error) {
 	d.allowSearch(most)
 	var set imap.UIDSet

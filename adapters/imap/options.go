@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"pop3gw/adapters/imap/link"
 )
@@ -165,9 +166,9 @@ func (o Options) complete() (Options, error) {
 	}
 	switch {
 	case !printable(o.Mailbox):
-		return o, fmt.Errorf("mailbox: found %q; allowed is a name without control characters", o.Mailbox)
+		return o, fmt.Errorf("mailbox: found %q; allowed is UTF-8 without control characters", o.Mailbox)
 	case !printable(o.TrashMailbox):
-		return o, fmt.Errorf("trash_mailbox: found %q; allowed is a name without control characters", o.TrashMailbox)
+		return o, fmt.Errorf("trash_mailbox: found %q; allowed is UTF-8 without control characters", o.TrashMailbox)
 	case o.ConnectTimeout < 0:
 		return o, fmt.Errorf("connect_timeout: found %q; allowed are times above 0, such as \"30s\"", o.ConnectTimeout)
 	case o.ResponseTimeout < 0:
@@ -213,8 +214,9 @@ func address(s string, mode TLSMode) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// printable reports whether name can be a mailbox's.
 func printable(name string) bool {
-	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // link returns how to connect. It reads CAFile.

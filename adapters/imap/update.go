@@ -16,8 +16,8 @@ const (
 	// Servers limit the length of a command; 8,000 octets of UIDs are safe
 	// (RFC 7162 §4).
 	maxSetOctets = 8000
-	// What is removed by one command must not take minutes.
-	maxSetMessages = 2000
+	// One command must not take minutes, on a slow server either.
+	maxSetMessages = 1000
 )
 
 // PermitDelete implements gateway.DeletePermitter.
