@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -26,10 +24,11 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Try a configuration out",
 		Long: `Read the configuration, try each listener and certificate, reach each adapter, and
-with --user log in and open a maildrop: the password is asked for, or read from
-standard input. Nothing is changed. Exit status 1 says that something failed.
+with --user open a maildrop. The user's password is asked for, or read from
+standard input, only where it is the one that logs in at the IMAP server. Nothing
+is changed. Exit status 1 says that something failed.
 
-The listeners cannot be tried while pop3gw runs: a port in use is then reported.`,
+While pop3gw runs its own ports are in use, and are reported so.`,
 		Example: "  pop3gw check --config config.toml\n  pop3gw check --config config.toml --user scanner",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,21 +36,17 @@ The listeners cannot be tried while pop3gw runs: a port in use is then reported.
 			if err != nil {
 				return usageError{err}
 			}
-			log := slog.New(slog.DiscardHandler)
-			s, err := c.build(log)
+			s, err := c.build(slog.New(slog.DiscardHandler))
 			if err != nil {
 				return usageError{err}
 			}
-			var password []byte
-			if user != "" {
-				if password, err = readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "Password of "+user+": "); err != nil {
-					return err
-				}
+			ask := func() ([]byte, error) {
+				return readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "Password of "+user+": ")
 			}
 			report := &report{}
 			c.checkAll(cmd.Context(), s, report)
-			if user != "" {
-				checkUser(cmd.Context(), s, gateway.Credentials{User: user, Password: string(password)}, report)
+			if cmd.Flags().Changed("user") {
+				report.add(checkUser(cmd.Context(), s, user, ask))
 			}
 			report.print(cmd.OutOrStdout())
 			if failed := report.failed(); failed > 0 {
@@ -61,7 +56,7 @@ The listeners cannot be tried while pop3gw runs: a port in use is then reported.
 		},
 	}
 	addConfigFlag(cmd, &path)
-	cmd.Flags().StringVarP(&user, "user", "u", "", "login name whose maildrop to open")
+	cmd.Flags().StringVarP(&user, "user", "u", "", "login `name` whose maildrop to open")
 	return cmd
 }
 
@@ -69,18 +64,27 @@ The listeners cannot be tried while pop3gw runs: a port in use is then reported.
 type report struct{ rows []reportRow }
 
 type reportRow struct {
+	status string // "ok", "warn" or "FAIL"
 	what   string
 	detail string
-	err    error
 }
 
+// add adds a row: detail, or err where there is one.
 func (r *report) add(what, detail string, err error) {
-	r.rows = append(r.rows, reportRow{what, detail, err})
+	if err != nil {
+		r.rows = append(r.rows, reportRow{"FAIL", what, err.Error()})
+	} else {
+		r.rows = append(r.rows, reportRow{"ok", what, detail})
+	}
+}
+
+func (r *report) warn(what string, err error) {
+	r.rows = append(r.rows, reportRow{"warn", what, err.Error()})
 }
 
 func (r *report) failed() (n int) {
 	for _, row := range r.rows {
-		if row.err != nil {
+		if row.status == "FAIL" {
 			n++
 		}
 	}
@@ -90,29 +94,35 @@ func (r *report) failed() (n int) {
 func (r *report) print(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range r.rows {
-		if row.err != nil {
-			fmt.Fprintf(table, "FAIL\t%s\t%v\n", row.what, row.err)
-		} else {
-			fmt.Fprintf(table, "ok\t%s\t%s\n", row.what, row.detail)
-		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", row.status, row.what, row.detail)
 	}
 	table.Flush()
 }
 
 func (c *config) checkAll(ctx context.Context, s *service, r *report) {
-	r.add("config", c.source.path, nil)
+	r.add("configuration", c.source.path, nil)
+	for _, w := range c.warnings() {
+		r.warn("configuration", w)
+	}
 	if c.TLS.Certificate != "" {
 		detail, err := c.checkCertificate(s)
 		r.add("certificate", detail, err)
 	}
 	for _, l := range s.listeners {
-		nl, err := c.listen(l)
+		nl, err := listen(l.address)
 		if err == nil {
 			nl.Close()
 		}
 		r.add("listener "+l.address, "free, tls "+l.tls, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.adapters)) {
+	unreadable, lines := c.checkPasswdFiles(s.directory)
+	for _, err := range flatten(unreadable) {
+		r.add("passwd-file", "", err)
+	}
+	for _, err := range lines {
+		r.warn("passwd-file", err)
+	}
+	for _, name := range c.adapterNames() {
 		checker, ok := s.adapters[name].(gateway.Checker)
 		if !ok {
 			continue
@@ -124,7 +134,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	}
 }
 
-// checkCertificate looks at the certificate of the first listener with TLS.
+// checkCertificate looks at the certificate that listeners use.
 func (c *config) checkCertificate(s *service) (detail string, err error) {
 	for _, l := range s.listeners {
 		if l.options.TLS == nil {
@@ -149,27 +159,40 @@ func (c *config) checkCertificate(s *service) (detail string, err error) {
 	return "no listener uses it", nil
 }
 
-func checkUser(ctx context.Context, s *service, client gateway.Credentials, r *report) {
+// checkUser opens the maildrop of a login name. ask is called for the password
+// where the store wants it. It returns a row of the report.
+func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte, error)) (what, detail string, err error) {
+	what = "user " + name
+	account, err := s.directory.Find(name)
+	if err != nil {
+		return what, "", cause(err)
+	}
+	client := gateway.Credentials{User: name}
+	if account.Forwarded {
+		password, err := ask()
+		if err != nil {
+			return what, "", err
+		}
+		client.Password = string(password)
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	what := "user " + client.User
-	account, err := s.server.Accounts.Login(ctx, client)
-	if err != nil {
-		r.add(what, "", cause(err))
-		return
+	if account.Forwarded { // besides the store, a passwd-file may have a say
+		if account, err = s.directory.Login(ctx, client); err != nil {
+			return what, "", cause(err)
+		}
 	}
 	start := time.Now()
 	maildrop, err := account.Adapter.Open(ctx, account)
 	if err != nil {
-		r.add(what, "", cause(err))
-		return
+		return what, "", cause(err)
 	}
-	defer maildrop.Close()
 	var octets int64
 	for i := range maildrop.Len() {
 		octets += maildrop.Size(i)
 	}
-	r.add(what, fmt.Sprintf("%d messages, %d octets, opened in %v", maildrop.Len(), octets, time.Since(start).Round(time.Millisecond)), nil)
+	detail = fmt.Sprintf("%d messages, %d octets, opened in %v", maildrop.Len(), octets, time.Since(start).Round(time.Millisecond))
+	return what, detail, cause(maildrop.Close())
 }
 
 // cause is err in words for the operator: what clients are told is left out

@@ -3,58 +3,42 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	_ "embed"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"text/template"
-	"time"
 
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
-	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
-	gomaildir "github.com/emersion/go-maildir"
 	"github.com/spf13/cobra"
 )
 
-//go:embed demo.toml
-var demoConfig string
-
-//go:embed demo.txt
-var demoText string
-
-//go:embed demo.mbox
-var demoMessages string
+var (
+	//go:embed demo.toml
+	demoConfig string
+	//go:embed demo.txt
+	demoText string
+	//go:embed demo.mbox
+	demoMessages string
+)
 
 // demoPassword is that of both demo users.
 const demoPassword = "demo"
 
 // demo is what the templates of the demo are filled with.
 type demo struct {
-	Dir               string
-	IMAP              string
-	Address, Port     string
-	TLSPort, Password string
-	Maildir, CAFile   string
-	Messages          int
-	Hash              string
+	Dir, Maildir, CAFile string
+	POP3, POP3S, IMAP    string // addresses with their ports
+	Password             string
+	Messages             int
 }
 
 func newDemoCommand() *cobra.Command {
-	d := demo{Password: demoPassword}
+	var address, port, tlsPort string
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show it working, with everything embedded",
@@ -62,29 +46,45 @@ func newDemoCommand() *cobra.Command {
 machine alone, and print lines to paste. Ctrl-C ends it and removes everything.`,
 		Example: "  pop3gw demo\n  pop3gw demo --port 2110 --tls-port 2995",
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			// Before anything is made, so that a signal leaves nothing behind.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
-			return d.run(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			var open []net.Listener
+			for _, p := range []struct{ flag, port string }{{"--port", port}, {"--tls-port", tlsPort}} {
+				l, err := listen(net.JoinHostPort(address, p.port))
+				if err != nil {
+					closeAll(open)
+					return fmt.Errorf("%s %s: %w", p.flag, p.port, err)
+				}
+				open = append(open, l)
+			}
+			defer closeAll(open)
+			return runDemo(ctx, open, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringVar(&d.Address, "address", "127.0.0.1", "address to listen on")
-	cmd.Flags().StringVar(&d.Port, "port", "1110", "port for POP3 with STLS")
-	cmd.Flags().StringVar(&d.TLSPort, "tls-port", "1995", "port for POP3 over TLS")
+	cmd.Flags().StringVar(&address, "address", "127.0.0.1", "`address` to listen on")
+	cmd.Flags().StringVar(&port, "port", "1110", "`port` for POP3 with STLS; 0 is any that is free")
+	cmd.Flags().StringVar(&tlsPort, "tls-port", "1995", "`port` for POP3 over TLS; 0 is any that is free")
 	return cmd
 }
 
-// run prepares the demo in a folder of its own, prints what to try on out, and
-// serves until ctx ends.
-func (d *demo) run(ctx context.Context, out, logTo io.Writer) (err error) {
-	if d.Dir, err = os.MkdirTemp("", "pop3gw-demo-"); err != nil {
+// runDemo prepares the demo in a folder of its own, prints what to try on out,
+// and serves until ctx ends. open are the listeners for STLS and for TLS.
+func runDemo(ctx context.Context, open []net.Listener, out, logTo io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "pop3gw-demo-")
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(d.Dir)) }()
-	d.Maildir, d.CAFile = filepath.Join(d.Dir, "maildir"), filepath.Join(d.Dir, "tls.crt")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
 	messages := splitMessages(demoMessages)
-	d.Messages = len(messages)
-	if err := writeCertificate(d.CAFile, filepath.Join(d.Dir, "tls.key")); err != nil {
+	d := &demo{
+		Dir: dir, Maildir: filepath.Join(dir, "maildir"), CAFile: filepath.Join(dir, "tls.crt"),
+		POP3: open[0].Addr().String(), POP3S: open[1].Addr().String(),
+		Password: demoPassword, Messages: len(messages),
+	}
+	if err := writeCertificate(d.CAFile, filepath.Join(dir, "tls.key"), open[1].Addr()); err != nil {
 		return err
 	}
 	if err := fillMaildir(d.Maildir, messages); err != nil {
@@ -101,7 +101,7 @@ func (d *demo) run(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := template.Must(template.New("").Parse(demoConfig)).Execute(&text, d); err != nil {
 		return err
 	}
-	path := filepath.Join(d.Dir, "config.toml")
+	path := filepath.Join(dir, "config.toml")
 	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
 		return err
 	}
@@ -114,114 +114,8 @@ func (d *demo) run(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	open, err := c.listenAll(s)
-	if err != nil {
-		return usageError{fmt.Errorf("%w; or choose other ports with --port and --tls-port", errors.Unwrap(err))}
-	}
 	if err := template.Must(template.New("").Parse(demoText)).Execute(out, d); err != nil {
 		return err
 	}
 	return s.serve(ctx, open, log)
-}
-
-// splitMessages takes the sample apart: each message follows a "From " line.
-func splitMessages(mbox string) [][]byte {
-	var messages [][]byte
-	for _, m := range strings.Split("\n"+mbox, "\nFrom \n")[1:] {
-		m = strings.TrimSuffix(m, "\n") + "\n"
-		messages = append(messages, []byte(strings.ReplaceAll(m, "\n", "\r\n")))
-	}
-	return messages
-}
-
-func fillMaildir(path string, messages [][]byte) error {
-	dir := gomaildir.Dir(path)
-	if err := dir.Init(); err != nil {
-		return err
-	}
-	for _, m := range messages {
-		delivery, err := gomaildir.NewDelivery(path)
-		if err != nil {
-			return err
-		}
-		if _, err := delivery.Write(m); err != nil {
-			return errors.Join(err, delivery.Abort())
-		}
-		if err := delivery.Close(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// demoUpstream is an IMAP server with one account, "imap".
-type demoUpstream struct {
-	*imapserver.Server
-	address string
-}
-
-func serveIMAP(messages [][]byte) (*demoUpstream, error) {
-	user := imapmemserver.NewUser("imap", demoPassword)
-	if err := user.Create("INBOX", nil); err != nil {
-		return nil, err
-	}
-	for _, m := range messages {
-		if _, err := user.Append("INBOX", literal{bytes.NewReader(m), int64(len(m))}, &imap.AppendOptions{}); err != nil {
-			return nil, err
-		}
-	}
-	mem := imapmemserver.New()
-	mem.AddUser(user)
-	server := imapserver.New(&imapserver.Options{
-		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return mem.NewSession(), nil, nil
-		},
-		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
-		InsecureAuth: true, // it listens on loopback alone
-	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	go server.Serve(l)
-	return &demoUpstream{server, l.Addr().String()}, nil
-}
-
-// literal is an imap.LiteralReader.
-type literal struct {
-	io.Reader
-	size int64
-}
-
-func (l literal) Size() int64 { return l.size }
-
-// writeCertificate makes a self-signed certificate for this machine, good for a
-// day.
-func writeCertificate(certPath, keyPath string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: "pop3gw demo"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		IsCA:         true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(certPath, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600)
 }

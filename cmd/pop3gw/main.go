@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -21,35 +20,45 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// stamp is the version, set by -ldflags "-X main.stamp=...".
-var stamp string
-
-// version is the stamp, else what the build recorded.
-func version() string {
-	if stamp != "" {
-		return stamp
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "devel"
-}
-
 func main() {
 	os.Exit(run(newRootCommand()))
 }
 
+// run executes a command line and returns the exit code.
 func run(root *cobra.Command) int {
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "pop3gw: %v\n", err)
 	var usage usageError
-	if errors.As(err, &usage) {
+	isUsage := errors.As(err, &usage)
+	if isUsage {
+		err = usage.error
+	}
+	for _, err := range flatten(err) {
+		fmt.Fprintf(root.ErrOrStderr(), "pop3gw: %v\n", err)
+	}
+	if isUsage {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// flatten returns the errors that were joined to err, err itself where it is a
+// single one, and none for nil.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, flatten(err)...)
+	}
+	return all
 }
 
 func newRootCommand() *cobra.Command {
@@ -69,16 +78,20 @@ Serve your own mail:
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArgs,
+
+		SuggestionsMinimumDistance: 2,
+		Args:                       noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return cmd.Help()
 		},
 	}
 	root.SetVersionTemplate("pop3gw {{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newVersionCommand(), newConfigTopic())
+	tidyBuiltins(root)
 	return root
 }
 
@@ -87,23 +100,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if cmd.HasSubCommands() {
-		err := fmt.Errorf("unknown command %q; see 'pop3gw help'", args[0])
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			err = fmt.Errorf("unknown command %q; did you mean %q?", args[0], near[0])
-		}
-		return usageError{err}
+	if cmd.HasParent() && !cmd.HasSubCommands() {
+		return usageError{fmt.Errorf("'%s' takes no arguments; see '%s --help'", cmd.CommandPath(), cmd.CommandPath())}
 	}
-	return usageError{fmt.Errorf("%s takes no arguments; see '%s --help'", cmd.CommandPath(), cmd.CommandPath())}
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  noArgs,
-		Run: func(cmd *cobra.Command, args []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "pop3gw %s\n", version())
-		},
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError{fmt.Errorf("unknown command %q; did you mean %q?", args[0], near[0])}
 	}
+	return usageError{fmt.Errorf("unknown command %q; see '%s --help'", args[0], cmd.CommandPath())}
 }

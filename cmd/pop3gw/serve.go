@@ -30,6 +30,9 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// Before anything is open, so that a signal never leaves it half started.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
 			c, err := loadConfig(configPath(path))
 			if err != nil {
 				return usageError{err}
@@ -39,11 +42,15 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 			if err != nil {
 				return usageError{err}
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
+			if err, _ := c.checkPasswdFiles(s.directory); err != nil {
+				return usageError{err}
+			}
 			open, err := c.listenAll(s)
 			if err != nil {
 				return err
+			}
+			for _, w := range c.warnings() {
+				log.Warn("the configuration is risky", "reason", w)
 			}
 			return s.serve(ctx, open, log)
 		},
@@ -53,18 +60,15 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 }
 
 func addConfigFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVarP(path, "config", "c", "", "configuration file (default $POP3GW_CONFIG, then "+defaultConfigFile+")")
+	cmd.Flags().StringVarP(path, "config", "c", "", "configuration `file` (default $POP3GW_CONFIG, else "+defaultConfigFile+")")
 	cmd.MarkFlagFilename("config", "toml")
 }
 
-// serve serves on the open listeners until ctx ends.
+// serve serves on the listeners of s, which are open, until ctx ends.
 func (s *service) serve(ctx context.Context, open []net.Listener, log *slog.Logger) (err error) {
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
-		if l.tls == "none" && l.options.CleartextLogin == gateway.CleartextAlways && !isLoopback(open[i].Addr()) {
-			log.Warn(`passwords and mail cross the network in clear text on this listener; set tls, or cleartext_login = "never"`, "address", open[i].Addr().String())
-		}
 		go func() { failed <- s.server.Serve(open[i], l.options) }()
 	}
 	log.Info("ready", "version", version(), "pid", os.Getpid())
@@ -85,25 +89,4 @@ func (s *service) serve(ctx context.Context, open []net.Listener, log *slog.Logg
 		return nil
 	}
 	return err
-}
-
-// listenAll opens all listeners of s, or none.
-func (c *config) listenAll(s *service) ([]net.Listener, error) {
-	var open []net.Listener
-	for _, l := range s.listeners {
-		nl, err := c.listen(l)
-		if err != nil {
-			for _, nl := range open {
-				nl.Close()
-			}
-			return nil, usageError{err}
-		}
-		open = append(open, nl)
-	}
-	return open, nil
-}
-
-func isLoopback(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
 }

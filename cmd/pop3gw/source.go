@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,20 +55,12 @@ func newSource(path string, text []byte) *source {
 // errorf is an error at the key called path, "users[1].name". Without such a key
 // in the file it is at the table that lacks it.
 func (s *source) errorf(path, format string, args ...any) error {
-	line := 0
-	for at := path; line == 0 && at != ""; {
-		for _, key := range s.keys {
-			// An unknown key comes without the index of its table.
-			if key.path == at || indexes.ReplaceAllString(key.path, "") == at {
-				line = key.line
-				break
-			}
-		}
-		at = at[:max(0, strings.LastIndexByte(at, '.'))]
-	}
 	where := s.path
-	if line > 0 {
-		where = fmt.Sprintf("%s:%d", s.path, line)
+	for at := path; at != ""; at = at[:max(0, strings.LastIndexByte(at, '.'))] {
+		if i := slices.IndexFunc(s.keys, func(k sourceKey) bool { return k.path == at }); i >= 0 {
+			where = fmt.Sprintf("%s:%d", s.path, s.keys[i].line)
+			break
+		}
 	}
 	if path != "" {
 		where += ": " + indexes.ReplaceAllString(path, "")
@@ -76,85 +68,15 @@ func (s *source) errorf(path, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...))
 }
 
-var incompatible = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*)"\): incompatible types: TOML value has type (\S+); destination has type (\S+)$`)
-
-// decodeError rewords what the TOML library says.
-func (s *source) decodeError(err error) error {
+// syntaxError rewords what the TOML library says of a file that it cannot read.
+func (s *source) syntaxError(err error) error {
 	var parse toml.ParseError
-	if errors.As(err, &parse) {
-		where := fmt.Sprintf("%s:%d", s.path, parse.Position.Line)
-		if parse.LastKey != "" {
-			where += ": " + parse.LastKey
-		}
-		return fmt.Errorf("%s: %s", where, parse.Message)
+	if !errors.As(err, &parse) {
+		return fmt.Errorf("%s: %w", s.path, err)
 	}
-	if m := incompatible.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s:%s: %s: found a value of type %s, wanted is %s", s.path, m[1], m[2], m[3], m[4])
+	where := fmt.Sprintf("%s:%d", s.path, parse.Position.Line)
+	if parse.LastKey != "" {
+		where += ": " + parse.LastKey
 	}
-	return fmt.Errorf("%s: %w", s.path, err)
-}
-
-// unknownKey is the error for a key that no table has, with the nearest that it
-// could have been. known are the paths that exist, without indexes.
-func (s *source) unknownKey(path string, known []string) error {
-	table := path[:strings.LastIndexByte(path, '.')+1]
-	best, distance := "", 4
-	for _, k := range known {
-		if name, ok := strings.CutPrefix(k, table); ok && !strings.Contains(name, ".") {
-			if d := editDistance(name, path[len(table):]); d < distance {
-				best, distance = name, d
-			}
-		}
-	}
-	if best != "" {
-		return s.errorf(path, "unknown key; did you mean %q?", best)
-	}
-	return s.errorf(path, "unknown key; config.example.toml shows all there are")
-}
-
-// knownKeys are the paths of the keys that v, a struct, is decoded from.
-func knownKeys(v any, prefix string) []string {
-	var keys []string
-	t := reflect.TypeOf(v)
-	for f := range t.NumField() {
-		field := t.Field(f)
-		name, ok := field.Tag.Lookup("toml")
-		name, _, _ = strings.Cut(name, ",")
-		ft := field.Type
-		if ft.Kind() == reflect.Slice {
-			ft = ft.Elem()
-		}
-		switch {
-		case field.Anonymous && ft.Kind() == reflect.Struct:
-			keys = append(keys, knownKeys(reflect.Zero(ft).Interface(), prefix)...)
-		case !ok || name == "-":
-		default:
-			keys = append(keys, prefix+name)
-			if ft.Kind() == reflect.Struct {
-				keys = append(keys, knownKeys(reflect.Zero(ft).Interface(), prefix+name+".")...)
-			}
-		}
-	}
-	return keys
-}
-
-// editDistance counts the insertions, deletions and changes from a to b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Errorf("%s: %s", where, parse.Message)
 }

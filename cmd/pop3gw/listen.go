@@ -1,0 +1,115 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+
+	"pop3gw/gateway"
+)
+
+// listener is where clients come in. It is not open yet.
+type listener struct {
+	address string
+	tls     string // as in the configuration
+	key     string // of its address in the configuration
+	options gateway.ListenerOptions
+}
+
+func (c *config) listeners() ([]listener, error) {
+	certificate, err := c.certificate()
+	if err != nil {
+		return nil, err
+	}
+	var listeners []listener
+	for i, l := range c.Listeners {
+		options := gateway.ListenerOptions{
+			Implicit:   l.TLS == "implicit",
+			Mechanisms: l.Mechanisms,
+			ReplaceNUL: slices.Contains(l.Workarounds, workaroundNUL),
+			EndHeader:  slices.Contains(l.Workarounds, workaroundEndHeader),
+		}
+		switch l.CleartextLogin {
+		case "never":
+			options.CleartextLogin = gateway.CleartextNever
+		case "always":
+			options.CleartextLogin = gateway.CleartextAlways
+		}
+		if l.TLS != "none" {
+			options.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}}
+		}
+		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options})
+	}
+	return listeners, nil
+}
+
+// certificate reads what [tls] names; nil if that is nothing.
+func (c *config) certificate() (*tls.Certificate, error) {
+	if c.TLS == (tlsConfig{}) {
+		return nil, nil
+	}
+	certPEM, certErr := c.readPEM("tls.certificate", c.TLS.Certificate)
+	keyPEM, keyErr := c.readPEM("tls.key", c.TLS.Key)
+	if err := errors.Join(certErr, keyErr); err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, c.source.errorf("tls", "%w; %s and %s must be PEM files of one pair", err, c.TLS.Certificate, c.TLS.Key)
+	}
+	return &pair, nil
+}
+
+func (c *config) readPEM(key, path string) ([]byte, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, c.source.errorf(key, "%w; set it to a PEM file that the gateway's user (uid %d) can read", err, os.Geteuid())
+	}
+	return pem, nil
+}
+
+// listenAll opens all listeners of s, or none.
+func (c *config) listenAll(s *service) ([]net.Listener, error) {
+	var open []net.Listener
+	for _, l := range s.listeners {
+		nl, err := listen(l.address)
+		if err != nil {
+			closeAll(open)
+			return nil, c.source.errorf(l.key, "%w", err)
+		}
+		open = append(open, nl)
+	}
+	return open, nil
+}
+
+func closeAll(open []net.Listener) {
+	for _, l := range open {
+		l.Close()
+	}
+}
+
+// listen opens a listener. What the system says of a failure is turned into
+// what to change.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, listenError(address, err)
+	}
+	return l, nil
+}
+
+func listenError(address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf(`another program listens on %s; stop it ("ss -ltnp" shows which) or choose another port`, address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("no right to listen on %s; ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start: give one of them, or choose a port above", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all", address)
+	}
+	return fmt.Errorf(`%w; an address is written "host:port", such as "0.0.0.0:110"`, err)
+}

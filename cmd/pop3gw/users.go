@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/account"
+)
+
+// directory makes of [[users]] and [[routes]] who may log in, and where the
+// mail lies. It reads the secret files of users, but no passwd-file.
+func (c *config) directory(adapters map[string]gateway.Adapter, log *slog.Logger) (*account.Directory, error) {
+	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log}
+	var errs []error
+	for i, u := range c.Users {
+		key := fmt.Sprintf("users[%d].", i)
+		password, err := c.secret(key+"password", u.Password, u.PasswordFile)
+		errs = append(errs, err)
+		if u.PasswordFile != "" && !strings.HasPrefix(password, "$") && !strings.HasPrefix(password, "{") {
+			password = "{PLAIN}" + password // a secret file may hold the secret itself
+		}
+		upstreamPassword, err := c.secret(key+"upstream_password", u.UpstreamPassword, u.UpstreamPasswordFile)
+		errs = append(errs, err)
+		d.Users = append(d.Users, account.User{
+			Name: u.Name, Password: password, Target: c.target(u.Adapter, adapters),
+			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword,
+		})
+	}
+	for _, r := range c.Routes {
+		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile)})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	directory, err := account.New(d)
+	if err != nil {
+		return nil, c.accountErrors(err)
+	}
+	return directory, nil
+}
+
+func (c *config) target(name string, adapters map[string]gateway.Adapter) account.Target {
+	t := account.Target{Adapter: adapters[name]}
+	switch a := c.adapters[name]; a.Type {
+	case "maildir":
+		t.Folders = a.Maildir.Folders
+	case "imap":
+		t.Folders, t.ChecksPasswords, t.MasterUser = a.IMAP.Folders, true, a.IMAP.MasterUser != ""
+	}
+	return t
+}
+
+// accountErrors says of each error of the account package where in the file it
+// is, as far as it is of the configuration.
+func (c *config) accountErrors(err error) error {
+	var errs []error
+	for _, err := range flatten(err) {
+		var wrong *account.ConfigError
+		if errors.As(err, &wrong) {
+			err = c.source.errorf(c.accountKey(wrong), "%w", wrong.Err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// accountKey is the path of the key that an error of the account package means,
+// which knows no secret files.
+func (c *config) accountKey(wrong *account.ConfigError) string {
+	if wrong.Index < 0 {
+		return wrong.Table + "." + wrong.Key
+	}
+	key := wrong.Key
+	if wrong.Table == "users" {
+		u := c.Users[wrong.Index]
+		switch {
+		case key == "password" && u.PasswordFile != "":
+			key = "password_file"
+		case key == "upstream_password_file" && u.UpstreamPassword != "":
+			key = "upstream_password"
+		}
+	}
+	return fmt.Sprintf("%s[%d].%s", wrong.Table, wrong.Index, key)
+}
+
+// checkPasswdFiles reads every passwd-file. unreadable are those without which
+// nobody of a route can log in; lines are single lines that cannot be used,
+// which the directory has put in its log as well.
+func (c *config) checkPasswdFiles(d *account.Directory) (unreadable error, lines []error) {
+	for _, err := range flatten(d.Check()) {
+		var wrong *account.ConfigError
+		if errors.As(err, &wrong) {
+			unreadable = errors.Join(unreadable, c.accountErrors(err))
+		} else {
+			lines = append(lines, err)
+		}
+	}
+	return unreadable, lines
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"pop3gw/adapters/imap"
+	"pop3gw/gateway"
+)
+
+// Names as in Dovecot's pop3_client_workarounds.
+const (
+	workaroundNUL       = "outlook-no-nuls"
+	workaroundEndHeader = "oe-ns-eoh"
+)
+
+// check completes the configuration with defaults and finds what cannot be
+// right, before anything is opened. The error is one for each mistake, joined.
+func (c *config) check() error {
+	var errs []error
+	if len(c.Listeners) == 0 {
+		errs = append(errs, c.source.errorf("listeners", "there is none; add a [[listeners]] table with an address"))
+	}
+	for i := range c.Listeners {
+		errs = append(errs, c.checkListener(i))
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		errs = append(errs, c.source.errorf("tls", "found one of certificate and key; they go together"))
+	}
+	c.TLS.Certificate, c.TLS.Key = c.path(c.TLS.Certificate), c.path(c.TLS.Key)
+	if len(c.Users) == 0 && len(c.Routes) == 0 {
+		errs = append(errs, c.source.errorf("", "there is neither a [[users]] nor a [[routes]] table, so that nobody could log in; add one"))
+	}
+	for i, u := range c.Users {
+		key := fmt.Sprintf("users[%d].", i)
+		errs = append(errs, c.required(key+"name", u.Name, `"scanner"`), c.checkAdapterName(key+"adapter", u.Adapter))
+	}
+	for i, r := range c.Routes {
+		key := fmt.Sprintf("routes[%d].", i)
+		errs = append(errs, c.required(key+"users", r.Users, `"*" for everybody`), c.checkAdapterName(key+"adapter", r.Adapter))
+	}
+	errs = append(errs,
+		c.oneOf("lock.when_busy", &c.Lock.WhenBusy, "refuse"),
+		c.oneOf("log.format", &c.Log.Format, "text", "json"),
+		c.oneOf("log.level", &c.Log.Level, "info", "debug", "warn", "error"),
+	)
+	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>@", r) }) {
+		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
+	}
+	if err := c.Limits.Check(); err != nil {
+		key, text, _ := strings.Cut(err.Error(), " ")
+		errs = append(errs, c.source.errorf("limits."+key, "%s", text))
+	}
+	if c.State.URL != "" && !strings.HasPrefix(c.State.URL, "file:///") {
+		errs = append(errs, c.source.errorf("state.url", `found %q; allowed is "file:///" and a folder`, c.State.URL))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *config) checkListener(i int) error {
+	l := &c.Listeners[i]
+	key := fmt.Sprintf("listeners[%d].", i)
+	if l.TLS == "" && c.TLS == (tlsConfig{}) {
+		l.TLS = "none"
+	}
+	errs := []error{
+		c.checkAddress(key+"address", l.Address, c.Listeners[:i]),
+		c.oneOf(key+"tls", &l.TLS, "stls", "none", "implicit"),
+		c.oneOf(key+"cleartext_login", &l.CleartextLogin, "loopback", "never", "always"),
+		c.eachOf(key+"mechanisms", l.Mechanisms, gateway.Mechanisms...),
+		c.eachOf(key+"workarounds", l.Workarounds, workaroundNUL, workaroundEndHeader),
+	}
+	if l.Mechanisms != nil && len(l.Mechanisms) == 0 {
+		errs = append(errs, c.source.errorf(key+"mechanisms", "the list is empty, so that nobody could log in; leave the key out for the default"))
+	}
+	switch {
+	case l.TLS != "none" && c.TLS == (tlsConfig{}):
+		errs = append(errs, c.source.errorf(key+"tls", `found %q, which needs a certificate; set certificate and key in [tls]`, l.TLS))
+	case l.TLS == "none" && l.CleartextLogin == "never":
+		errs = append(errs, c.source.errorf(key+"cleartext_login", `found "never" where tls is "none", so that nobody could log in; change one of them`))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *config) checkAddress(key, address string, earlier []listenerConfig) error {
+	const example = `"0.0.0.0:110"`
+	if address == "" {
+		return c.required(key, address, example)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return c.source.errorf(key, `found %q; wanted is an address and a port, such as %s, or "[::]:110"`, address, example)
+	}
+	for i, e := range earlier {
+		if e.Address == address && port != "0" {
+			return c.source.errorf(key, "found %q, which is the address of entry %d as well; choose another port", address, i+1)
+		}
+	}
+	return nil
+}
+
+func (c *config) checkAdapterName(key, name string) error {
+	if _, ok := c.adapters[name]; ok {
+		return nil
+	}
+	found := "missing"
+	if name != "" {
+		found = fmt.Sprintf("found %q", name)
+	}
+	if len(c.adapters) == 0 {
+		return c.source.errorf(key, "%s; there is no adapter: add a table [adapters.NAME]", found)
+	}
+	return c.source.errorf(key, "%s; [adapters] has: %s", found, strings.Join(c.adapterNames(), ", "))
+}
+
+func (c *config) required(key, value, example string) error {
+	if value != "" {
+		return nil
+	}
+	return c.source.errorf(key, "missing; such as %s", example)
+}
+
+// oneOf checks a value; the first of allowed is the default.
+func (c *config) oneOf(key string, value *string, allowed ...string) error {
+	if *value == "" {
+		*value = allowed[0]
+	}
+	return c.eachOf(key, []string{*value}, allowed...)
+}
+
+func (c *config) eachOf(key string, values []string, allowed ...string) error {
+	for _, v := range values {
+		if !slices.Contains(allowed, v) {
+			verb := "are"
+			if len(allowed) == 1 {
+				verb = "is"
+			}
+			return c.source.errorf(key, `found %q; allowed %s "%s"`, v, verb, strings.Join(allowed, `", "`))
+		}
+	}
+	return nil
+}
+
+// warnings are settings that may be meant so, but are a risk or of no use.
+func (c *config) warnings() []error {
+	var warnings []error
+	warn := func(key, text string) { warnings = append(warnings, c.source.errorf(key, "%s", text)) }
+	for i, l := range c.Listeners {
+		key := fmt.Sprintf("listeners[%d].cleartext_login", i)
+		switch {
+		case l.TLS == "implicit" || isLoopback(l.Address):
+		case l.CleartextLogin == "always":
+			warn(key, "passwords and mail may cross the network in clear text")
+		case l.CleartextLogin == "loopback" && l.TLS == "none":
+			warn(key, "nobody can log in from another machine, since there is neither TLS nor \"always\" here")
+		}
+	}
+	for _, name := range c.adapterNames() {
+		a := c.adapters[name]
+		if a.Type == "imap" && a.IMAP.TLS == imap.NoTLS && !isLoopback(a.IMAP.Address) {
+			warn("adapters."+name+".tls", "passwords and mail cross the network to the IMAP server in clear text")
+		}
+	}
+	return warnings
+}
+
+// isLoopback reports whether address, with a port or without, is this machine's
+// own alone. A name is not looked up.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.Trim(address, "[]")
+	}
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
+}
