@@ -278,7 +278,7 @@ func inSet(set string, uid imap.UID) bool {
 }
 
 // answering is a fakeServer.on that gives one answer, less its tag, to all
-// commands with a prefix. Lines before the last are untagged.
+// commands with a prefix. Lines before the last are untagged; $TAG is the tag.
 func answering(prefix, answer string) func(*fakeConn, string) bool {
 	return func(c *fakeConn, command string) bool {
 		if !strings.HasPrefix(command, prefix) {
@@ -286,7 +286,7 @@ func answering(prefix, answer string) func(*fakeConn, string) bool {
 		}
 		lines := strings.Split(answer, "\n")
 		for _, line := range lines[:len(lines)-1] {
-			c.send("%s", line)
+			c.send("%s", strings.ReplaceAll(line, "$TAG", c.tag))
 		}
 		c.done(lines[len(lines)-1])
 		return true

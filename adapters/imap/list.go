@@ -144,7 +144,9 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 		if err != nil {
 			return d.adapter.explain(doing, err)
 		}
-		if l.covers(present, limit) {
+		// Some servers say nothing where nothing is found, so that nothing found
+		// proves little.
+		if (len(present) > 0 || data.NumMessages == 0) && l.covers(present, limit) {
 			l.retain(present)
 			d.messages = l
 			return nil
@@ -160,9 +162,8 @@ func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
 func (d *maildrop) search(ctx context.Context, most int, criteria *imap.SearchCriteria) (imap.UIDSet, error) {
 	d.allowSearch(most)
 	var set imap.UIDSet
-	err := d.conn.Do(ctx, func(client *imapclient.Client) error {
-		var err error
-		set, err = found(client.UIDSearch(criteria, d.searchOptions()))
+	err := d.conn.Do(ctx, func(client *imapclient.Client) (err error) {
+		set, err = d.find(client, criteria)
 		return err
 	})
 	return set, err
@@ -173,23 +174,23 @@ func (d *maildrop) allowSearch(most int) {
 	d.conn.AllowLine(11*min(most, maxMessages) + 1024)
 }
 
-func (d *maildrop) searchOptions() *imap.SearchOptions {
+// find searches, in the short form where the server has it (RFC 4731). The set
+// is in order, as it need not come and UIDSet.Contains relies on it.
+func (d *maildrop) find(client *imapclient.Client, criteria *imap.SearchCriteria) (imap.UIDSet, error) {
+	var options *imap.SearchOptions
 	if d.caps.Has(imap.CapESearch) {
-		return &imap.SearchOptions{ReturnAll: true}
+		options = &imap.SearchOptions{ReturnAll: true}
 	}
-	return nil
-}
-
-// found waits for the result of a search, and puts it in order: servers need
-// not, and UIDSet.Contains relies on it.
-func found(search *imapclient.SearchCommand) (imap.UIDSet, error) {
-	data, err := search.Wait()
+	data, err := client.UIDSearch(criteria, options).Wait()
 	if err != nil {
 		return nil, err
 	}
 	all, ok := data.All.(imap.UIDSet)
-	if !ok && data.All != nil {
+	switch {
+	case !ok && data.All != nil:
 		return nil, errors.New("server answered a search for UIDs with sequence numbers")
+	case ok && all == nil && options != nil: // an ESEARCH response leaves a nil interface
+		return nil, errors.New("server did not answer a search")
 	}
 	var set imap.UIDSet
 	for _, r := range all {

@@ -57,6 +57,10 @@ func TestList(t *testing.T) {
 			on: answering("UID FETCH", "* 1 FETCH (UID 10 RFC822.SIZE 3)\n* 3 FETCH (UID 30 RFC822.SIZE 3)\nOK")},
 		{name: "nothing listed", code: "SYS/TEMP", text: incomplete,
 			on: answering("UID FETCH", "OK")},
+		{name: "nothing listed, nothing found", code: "SYS/TEMP", text: incomplete,
+			on: func(c *fakeConn, command string) bool {
+				return answering("UID FETCH", "OK")(c, command) || answering("UID SEARCH", "OK")(c, command)
+			}},
 		{name: "refused", code: "SYS/TEMP", text: "mail server refused, try again later",
 			on: answering("UID FETCH", "* 1 FETCH (UID 10 RFC822.SIZE 3)\nNO internal error")},
 		{name: "cut off", code: "SYS/TEMP", text: "mail server closed the connection, try again later",

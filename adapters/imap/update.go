@@ -97,11 +97,12 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	if remaining == 0 {
 		return nil // what did not go as it should was mended
 	}
+	const doing = "removing messages"
 	if failure == nil {
-		failure = gateway.Unavailable("mail server says OK and removes nothing",
-			errors.New("messages are still there; does the user lack rights on the mailbox?"))
+		return d.adapter.explainAs(permanent("mail server accepts the removal and keeps the messages", "does the user lack rights on the mailbox?"),
+			doing, fmt.Errorf("server answered OK, and %d messages are as they were", remaining))
 	}
-	return d.adapter.explain("removing messages", failure)
+	return d.adapter.explain(doing, failure)
 }
 
 // action does to the messages of set what UPDATE is for. It can be repeated.
@@ -122,8 +123,10 @@ func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (lef
 			err := act(client, set)
 			// Not in one flight with the commands before: Dovecot would search
 			// the mailbox as it was.
-			still, serr := found(client.UIDSearch(pending, d.searchOptions()))
-			if serr == nil {
+			still, serr := d.find(client, pending)
+			// Some servers say nothing where nothing is found; after a refusal
+			// that is not believed.
+			if serr == nil && (err == nil || len(still) > 0) {
 				left = still
 			}
 			return cmp.Or(err, serr)

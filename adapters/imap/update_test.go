@@ -52,8 +52,8 @@ func TestDelete(t *testing.T) {
 				s.messages = append(s.messages, &fakeMessage{uid: 35}, &fakeMessage{uid: 41})
 			}},
 		{name: "OK, and nothing is done", marked: []int{0, 2}, left: []imap.UID{10, 20, 30, 40},
-			set: on(answering("UID STORE", "OK")), code: "SYS/TEMP",
-			text: "mail server says OK and removes nothing", cause: "rights"},
+			set: on(answering("UID STORE", "OK")), code: "SYS/PERM",
+			text: "mail server accepts the removal and keeps the messages", cause: "rights"},
 		{name: "some stay", marked: []int{0, 1}, removed: []int{0}, left: []imap.UID{20, 30, 40},
 			set: on(func(c *fakeConn, command string) bool {
 				if strings.HasPrefix(command, "UID STORE") {
@@ -61,7 +61,7 @@ func TestDelete(t *testing.T) {
 					return true
 				}
 				return false
-			}), code: "SYS/TEMP", text: "mail server says OK and removes nothing"},
+			}), code: "SYS/PERM", text: "mail server accepts the removal and keeps the messages"},
 		{name: "STORE refused", marked: []int{0}, left: []imap.UID{10, 20, 30, 40},
 			set: on(answering("UID STORE", "NO [NOPERM] no")), code: "SYS/PERM",
 			text: "mail server does not permit this", cause: "rights"},
@@ -71,6 +71,21 @@ func TestDelete(t *testing.T) {
 		{name: "search refused", marked: []int{0}, left: []imap.UID{20, 30, 40}, // removed, and nobody knows
 			set: on(answering("UID SEARCH", "NO no")), code: "SYS/TEMP",
 			text: "mail server refused, try again later"},
+		{name: "STORE refused, search says nothing", marked: []int{0}, left: []imap.UID{10, 20, 30, 40},
+			set: on(func(c *fakeConn, command string) bool {
+				return answering("UID STORE", "NO [NOPERM] no")(c, command) || answering("UID SEARCH", "OK")(c, command)
+			}), code: "SYS/PERM", text: "mail server does not permit this"},
+		{name: "ESEARCH says nothing", caps: basicCaps + " ESEARCH", marked: []int{0}, left: []imap.UID{20, 30, 40},
+			set: on(answering("UID SEARCH", "OK")), code: "SYS/TEMP",
+			text: "mail server cannot be used now, try again later", cause: "did not answer a search"},
+		{name: "ESEARCH with sequence numbers", caps: basicCaps + " ESEARCH", marked: []int{0}, left: []imap.UID{20, 30, 40},
+			set: on(answering("UID SEARCH", "* ESEARCH (TAG \"$TAG\") ALL 1:2\nOK")), code: "SYS/TEMP",
+			text: "mail server cannot be used now, try again later", cause: "sequence numbers"},
+		{name: "ESEARCH", caps: basicCaps + " ESEARCH", marked: []int{0}, removed: []int{0}, left: []imap.UID{20, 30, 40},
+			set: on(answering("UID SEARCH", "* ESEARCH (TAG \"$TAG\") UID\nOK"))},
+		{name: "ESEARCH finds some, out of order", caps: basicCaps + " ESEARCH", marked: []int{0, 1, 2}, removed: []int{1}, left: []imap.UID{40},
+			set: on(answering("UID SEARCH", "* ESEARCH (TAG \"$TAG\") UID ALL 30,5:10\nOK")), code: "SYS/PERM",
+			text: "mail server accepts the removal and keeps the messages"},
 		{name: "read-only", marked: []int{0}, left: []imap.UID{10, 20, 30, 40},
 			set: on(answering("SELECT", "* 4 EXISTS\n* OK [UIDVALIDITY 2748] .\nOK [READ-ONLY] done")), code: "SYS/PERM",
 			text: "mailbox is read-only on the mail server", cause: `on_delete = "keep"`},
@@ -118,7 +133,7 @@ func TestDelete(t *testing.T) {
 		{name: "in the trash", options: Options{OnDelete: MoveToTrash, TrashMailbox: "INBOX"}, marked: []int{0}, removed: []int{0}, left: []imap.UID{20, 30, 40}},
 		{name: "seen", options: Options{OnDelete: SeenOnDelete}, caps: "IMAP4rev1", marked: []int{0, 1}, removed: []int{0, 1}, left: []imap.UID{10, 20, 30, 40}},
 		{name: "seen, and nothing is done", options: Options{OnDelete: SeenOnDelete}, marked: []int{0, 1}, left: []imap.UID{10, 20, 30, 40},
-			set: on(answering("UID STORE", "OK")), code: "SYS/TEMP", text: "mail server says OK and removes nothing"},
+			set: on(answering("UID STORE", "OK")), code: "SYS/PERM", text: "mail server accepts the removal and keeps the messages"},
 		{name: "keep", options: Options{OnDelete: KeepOnDelete}, marked: []int{0, 1}, removed: []int{0, 1}, left: []imap.UID{10, 20, 30, 40},
 			set: func(s *fakeServer) { s.caps = "IMAP4rev1" }},
 		{name: "nothing", marked: nil, left: []imap.UID{10, 20, 30, 40}},
