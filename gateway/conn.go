@@ -285,8 +285,8 @@ func (c *conn) abort() {
 // unread input is reset, and the last reply could be lost with it.
 func (c *conn) close() {
 	defer c.cancel()
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if ok && c.flush() == nil && half.CloseWrite() == nil {
+	err := c.flush()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
 		c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 		io.CopyN(io.Discard, c.nc, maxDrainedLine)
 	}

@@ -59,3 +59,42 @@ func TestLongResponse(t *testing.T) {
 		t.Errorf("the next line has %d octets, %v", len(line), err)
 	}
 }
+
+// What is pending leaves at close, also on a connection without half-close.
+func TestCloseFlushes(t *testing.T) {
+	client, server := net.Pipe()
+	c := newConn(server, time.Minute)
+	c.reply("+OK", "bye")
+	go c.close()
+	if got, err := io.ReadAll(client); string(got) != "+OK bye\r\n" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestRemoteAddr(t *testing.T) {
+	for remote, want := range map[string]string{
+		"127.0.0.1:110":               "127.0.0.1",
+		"[::ffff:127.0.0.1]:110":      "127.0.0.1",
+		"[::1]:110":                   "::1",
+		"[fe80::1%eth0]:110":          "fe80::1%eth0",
+		"@":                           "invalid IP",
+		"/run/pop3.sock":              "invalid IP",
+		"[2001:db8::ffff:7f00:1]:110": "2001:db8::ffff:7f00:1",
+	} {
+		if got := remoteAddr(fakeConn{remote: remote}); got.String() != want {
+			t.Errorf("%s is %s, want %s", remote, got, want)
+		}
+	}
+}
+
+type fakeConn struct {
+	net.Conn
+	remote string
+}
+
+func (c fakeConn) RemoteAddr() net.Addr { return fakeAddr(c.remote) }
+
+type fakeAddr string
+
+func (fakeAddr) Network() string  { return "fake" }
+func (a fakeAddr) String() string { return string(a) }

@@ -455,3 +455,16 @@ func TestQuitBehindLostMessage(t *testing.T) {
 		}
 	})
 }
+
+// A client that goes away during its login does not keep the maildrop.
+func TestVanishDuringLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &maildroptest.Faults{Adapter: memory(sample), OpenDelay: time.Minute}, gateway.Limits{})
+		c := r.connect()
+		c.send("USER alice\r\nPASS x\r\n")
+		synctest.Wait()
+		c.nc.Close()
+		time.Sleep(time.Minute)
+		r.logIn("alice")
+	})
+}
