@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -327,23 +326,4 @@ func TestUpdateDeadline(t *testing.T) {
 		}
 		d.Close()
 	})
-}
-
-func BenchmarkOpen(b *testing.B) {
-	s := newFake(make([]string, 100_000)...)
-	for i, m := range s.messages {
-		m.uid, m.raw = imap.UID(i+1), "x"
-	}
-	a, _ := s.adapter(b, Options{})
-	b.ReportAllocs()
-	for b.Loop() {
-		d, err := a.Open(b.Context(), account(a))
-		if err != nil {
-			b.Fatal(err)
-		}
-		if d.Len() != 100_000 {
-			b.Fatal(fmt.Sprint(d.Len()))
-		}
-		d.Close()
-	}
 }
