@@ -46,7 +46,7 @@
 //     go to the log alone.
 //   - Calls return soon after their ctx ends.
 //
-// The suite in maildroptest tries all of this on any adapter.
+// The suite in maildroptest tries, on any adapter, what can be seen from outside.
 //
 // # Standards
 //

@@ -291,10 +291,10 @@ func (s *session) rescue() {
 }
 
 // Shutdown ends the server: no more clients are accepted, and each session ends
-// once its running command is done; a login is given up. A session removes
-// nothing unless its QUIT came. When ctx ends first the remaining connections
-// are cut; removals that have begun are still awaited, as they have their own
-// time limit.
+// once the commands are done that it has read; a login is given up. A session
+// removes nothing unless its QUIT came. When ctx ends first the remaining
+// connections are cut; removals that have begun are still awaited, as they have
+// their own time limit.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
