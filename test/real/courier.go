@@ -31,6 +31,9 @@ func startCourier(t testing.TB) *courier {
 			user, c.root, user, mailUID, mailUID, c.path(user), hash)
 	}
 	etc := filepath.Join(dir, "etc")
+	// The server's file watcher is found by its user's name; without one each
+	// login waits for it in vain.
+	withLine(t, "/etc/passwd", filepath.Join(etc, "passwd"), fmt.Sprintf("mail-user:x:%d:%d::%s:/bin/sh", mailUID, mailUID, c.root))
 	write(t, filepath.Join(etc, "courier/userdb"), db.String(), 0o600)
 	write(t, filepath.Join(etc, "courier/authdaemonrc"), `authmodulelist="authuserdb"
 authmodulelistorig="authuserdb"
