@@ -70,6 +70,12 @@ type DeletePermitter interface {
 	PermitDelete(i int) error
 }
 
+// SizeCorrecter is a Maildrop whose store may be wrong about sizes. It is told
+// what RETR found, so that the next session knows. octets is as Size's.
+type SizeCorrecter interface {
+	CorrectSize(i int, octets int64)
+}
+
 // Account is where one user's mail lies.
 type Account struct {
 	Name     string      // login name in its normal form; for logs and path templates

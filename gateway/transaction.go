@@ -64,7 +64,13 @@ func (s *session) retr(args []string) error {
 		return err
 	}
 	s.stats.retrieved++
-	s.drop.correct(i, octets)
+	if octets != s.drop.size(i) {
+		s.drop.correct(i, octets)
+		// What EndHeader adds is this listener's, not the message's.
+		if c, ok := s.drop.maildrop.(SizeCorrecter); ok && !s.options.EndHeader {
+			c.CorrectSize(i, octets)
+		}
+	}
 	return nil
 }
 

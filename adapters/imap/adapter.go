@@ -18,6 +18,7 @@ type Adapter struct {
 	link    link.Options
 	locks   *gateway.Locks
 	log     *slog.Logger
+	sizes   corrections
 }
 
 var (
@@ -56,16 +57,11 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if err != nil {
 		return nil, err
 	}
-	name := a.lockName(l, account.Folder)
-	unlock, ok := a.locks.TryLock(name)
-	if !ok {
-		return nil, gateway.InUse(fmt.Errorf("another session holds %q", name))
-	}
 	d := &maildrop{
 		adapter: a,
 		login:   l,
 		folder:  account.Folder,
-		unlock:  unlock,
+		name:    a.lockName(l, account.Folder),
 		log:     a.log.With("user", account.Name),
 	}
 	if err := d.open(ctx); err != nil {

@@ -38,18 +38,22 @@ func (l *listing) add(uid imap.UID, size int64) error {
 	if len(l.uids) == maxMessages {
 		return errTooMany
 	}
-	short := uint32(math.MaxUint32)
-	if size < math.MaxUint32 {
-		short = uint32(size)
-	} else {
-		if l.large == nil {
-			l.large = make(map[uint32]int64)
-		}
-		l.large[uint32(uid)] = size
-	}
 	l.uids = append(l.uids, uint32(uid))
-	l.sizes = append(l.sizes, short)
+	l.sizes = append(l.sizes, 0)
+	l.setSize(len(l.uids)-1, size)
 	return nil
+}
+
+func (l *listing) setSize(i int, size int64) {
+	if size < math.MaxUint32 {
+		l.sizes[i] = uint32(size)
+		return
+	}
+	if l.large == nil {
+		l.large = make(map[uint32]int64)
+	}
+	l.sizes[i] = math.MaxUint32
+	l.large[l.uids[i]] = size
 }
 
 // sort puts the messages in the order of their UIDs, each once. Sequence

@@ -205,6 +205,7 @@ func TestLoginCommand(t *testing.T) {
 // Names that may lead to one mailbox share a lock.
 func TestLockName(t *testing.T) {
 	s := newFake("x")
+	s.caps = basicCaps + " AUTH=PLAIN"
 	a, _ := s.adapter(t, Options{Folders: true, MasterUser: "root", MasterPassword: "toor"})
 	own := func(user string) gateway.Account {
 		return gateway.Account{Name: user, Upstream: gateway.Credentials{User: user, Password: "x"}}
@@ -233,12 +234,34 @@ func TestLockName(t *testing.T) {
 		if same := gateway.CodeOf(err) == gateway.CodeInUse; same != tt.same {
 			t.Errorf("%+v: %v; want in use: %v", tt.second, err, tt.same)
 		}
-		if tt.same && s.dialled() != conns {
-			t.Error("the server was asked before the lock")
+		if tt.same && !tt.second.Forwarded && s.dialled() != conns {
+			t.Errorf("%+v: the server was asked before the lock", tt.second)
 		}
 		if second != nil {
 			second.Close()
 		}
 		d.Close()
+	}
+}
+
+// Who does not know the password does not learn that the maildrop is in use, and
+// cannot keep its owner out.
+func TestLockAfterLogin(t *testing.T) {
+	s := newFake("x")
+	a, _ := s.adapter(t, Options{})
+	d, err := a.Open(t.Context(), account(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s.does(func(c *fakeConn, command string) bool {
+		if !strings.HasPrefix(command, "LOGIN") {
+			return false
+		}
+		c.done("NO [AUTHENTICATIONFAILED] no")
+		return true
+	})
+	if _, err := a.Open(t.Context(), account(a)); gateway.CodeOf(err) != gateway.CodeAuth {
+		t.Errorf("a wrong password while the maildrop is in use: %v", err)
 	}
 }

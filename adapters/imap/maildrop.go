@@ -20,7 +20,8 @@ type maildrop struct {
 	adapter *Adapter
 	login   login
 	folder  string // as the client typed it, or ""
-	unlock  func()
+	name    string // of its lock
+	unlock  func() // nil until it has the lock
 	log     *slog.Logger
 
 	mailbox     string // its name on the server
@@ -51,7 +52,17 @@ const (
 
 // open connects and lists the mailbox.
 func (d *maildrop) open(ctx context.Context) error {
+	// Whoever has not shown a right password must not learn that a maildrop is
+	// in use, nor keep its owner out. The others need not wait for the server.
+	if d.login.source != fromClient {
+		if err := d.lock(); err != nil {
+			return err
+		}
+	}
 	if err := d.dial(ctx); err != nil {
+		return err
+	}
+	if err := d.lock(); err != nil {
 		return err
 	}
 	data, err := d.enter(ctx)
@@ -64,7 +75,24 @@ func (d *maildrop) open(ctx context.Context) error {
 			return d.adapter.explain("looking for the trash mailbox", err)
 		}
 	}
-	return d.list(ctx, data)
+	if err := d.list(ctx, data); err != nil {
+		return err
+	}
+	d.adapter.sizes.apply(d.name, d.uidValidity, &d.messages)
+	return nil
+}
+
+// lock takes the maildrop's lock, unless it has it.
+func (d *maildrop) lock() error {
+	if d.unlock != nil {
+		return nil
+	}
+	unlock, ok := d.adapter.locks.TryLock(d.name)
+	if !ok {
+		return gateway.InUse(fmt.Errorf("another session holds %q", d.name))
+	}
+	d.unlock = unlock
+	return nil
 }
 
 func (d *maildrop) dial(ctx context.Context) error {
@@ -194,8 +222,14 @@ func (d *maildrop) ensure(ctx context.Context, m mode) error {
 // Len implements gateway.Maildrop.
 func (d *maildrop) Len() int { return d.messages.len() }
 
-// Size implements gateway.Maildrop: it is what the server says.
+// Size implements gateway.Maildrop: it is what the server says, or what an
+// earlier session found out.
 func (d *maildrop) Size(i int) int64 { return d.messages.size(i) }
+
+// CorrectSize implements gateway.SizeCorrecter.
+func (d *maildrop) CorrectSize(i int, octets int64) {
+	d.adapter.sizes.add(d.name, d.uidValidity, d.messages.uids[i], octets)
+}
 
 // AppendUID implements gateway.Maildrop, with the form that Dovecot gives its
 // own POP3 unique-ids by default.
@@ -229,7 +263,9 @@ func (d *maildrop) Close() error {
 		cancel()
 	}
 	d.conn = nil
-	d.unlock()
+	if d.unlock != nil {
+		d.unlock()
+	}
 	if conn != nil {
 		go conn.Logout(context.Background())
 	}

@@ -47,6 +47,13 @@ func TestAdapter(t *testing.T) {
 	}
 }
 
+// TestSession runs the session scripts of all adapters.
+func TestSession(t *testing.T) {
+	maildroptest.TestScripts(t, func(t *testing.T) maildroptest.Fixture {
+		return newMemServer(t, imap.CapSet{imap.CapIMAP4rev2: {}}).fixture(t, Options{})
+	})
+}
+
 // memServer is the in-memory server of go-imap, made exact: it would give out
 // messages as it parses them.
 type memServer struct {

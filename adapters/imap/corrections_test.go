@@ -1,0 +1,60 @@
+package imap
+
+import (
+	"testing"
+
+	"pop3gw/gateway"
+)
+
+// What RETR found out about a size, the next session says at once.
+func TestCorrectSize(t *testing.T) {
+	s := newFake("unterminated", "right\r\n")
+	a, _ := s.adapter(t, Options{})
+	open := func() *maildrop {
+		t.Helper()
+		d, err := a.Open(t.Context(), account(a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.(*maildrop)
+	}
+	d := open()
+	if d.Size(0) != 12 {
+		t.Fatalf("size is %d", d.Size(0))
+	}
+	var _ gateway.SizeCorrecter = d
+	d.CorrectSize(0, 14)
+	d.Close()
+	if d = open(); d.Size(0) != 14 || d.Size(1) != 7 {
+		t.Errorf("sizes are %d and %d, want 14 and 7", d.Size(0), d.Size(1))
+	}
+	d.Close()
+
+	s.mu.Lock()
+	s.uidValidity++
+	s.mu.Unlock()
+	if d = open(); d.Size(0) != 12 {
+		t.Errorf("under another UIDVALIDITY the size is %d, want 12", d.Size(0))
+	}
+	d.Close()
+	if a.sizes.n != 0 {
+		t.Errorf("%d sizes of another UIDVALIDITY are remembered", a.sizes.n)
+	}
+}
+
+func TestCorrectionsAreBounded(t *testing.T) {
+	var c corrections
+	for uid := range uint32(3 * maxCorrections) {
+		c.add("a", 1, uid, 5<<30)
+	}
+	if c.n > maxCorrections || len(c.mailboxes["a"].sizes) != c.n {
+		t.Errorf("%d sizes counted, %d kept, at most %d wanted", c.n, len(c.mailboxes["a"].sizes), maxCorrections)
+	}
+	var l listing
+	last := uint32(3*maxCorrections - 1)
+	l.uids, l.sizes = []uint32{last}, []uint32{1}
+	c.apply("a", 1, &l)
+	if l.size(0) != 5<<30 || c.n != 1 {
+		t.Errorf("size is %d and %d are remembered, want %d and 1", l.size(0), c.n, int64(5<<30))
+	}
+}
