@@ -23,6 +23,12 @@ type sourceKey struct {
 	line int // from 1
 }
 
+// isIn reports whether k is the key called path, or a key or an entry of it.
+func (k sourceKey) isIn(path string) bool {
+	rest, ok := strings.CutPrefix(k.path, path)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
 var (
 	tableLine = regexp.MustCompile(`^\s*(\[\[?)\s*([^\[\]]+?)\s*\]`)
 	keyLine   = regexp.MustCompile(`^\s*([A-Za-z0-9_.\-"' ]+?)\s*=`)
@@ -56,8 +62,8 @@ func newSource(path string, text []byte) *source {
 // in the file it is at the table that lacks it.
 func (s *source) errorf(path, format string, args ...any) error {
 	where := s.path
-	for at := path; at != ""; at = at[:max(0, strings.LastIndexByte(at, '.'))] {
-		if i := slices.IndexFunc(s.keys, func(k sourceKey) bool { return k.path == at }); i >= 0 {
+	for at := path; at != ""; at = parent(at) {
+		if i := slices.IndexFunc(s.keys, func(k sourceKey) bool { return k.isIn(at) }); i >= 0 {
 			where = fmt.Sprintf("%s:%d", s.path, s.keys[i].line)
 			break
 		}
@@ -66,6 +72,11 @@ func (s *source) errorf(path, format string, args ...any) error {
 		where += ": " + indexes.ReplaceAllString(path, "")
 	}
 	return fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...))
+}
+
+// parent takes the last name or index off a path.
+func parent(path string) string {
+	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
 // syntaxError rewords what the TOML library says of a file that it cannot read.
@@ -78,5 +89,9 @@ func (s *source) syntaxError(err error) error {
 	if parse.LastKey != "" {
 		where += ": " + parse.LastKey
 	}
-	return fmt.Errorf("%s: %s", where, parse.Message)
+	text := strings.TrimSuffix(parse.Message, ".")
+	if strings.HasSuffix(text, "has already been defined") {
+		text += "; only [[listeners]], [[users]] and [[routes]], with two brackets, may stand several times"
+	}
+	return fmt.Errorf("%s: %s", where, text)
 }
