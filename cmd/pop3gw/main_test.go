@@ -146,9 +146,13 @@ func (c *client) stls(config *tls.Config) {
 	c.Conn = textproto.NewConn(c.nc)
 }
 
-// isClosed reports whether the server has closed the connection.
+// isClosed reports whether the server has closed the connection. It may have
+// said why.
 func (c *client) isClosed() bool {
-	_, err := c.ReadLine()
+	line, err := c.ReadLine()
+	if strings.HasPrefix(line, "-ERR ") {
+		_, err = c.ReadLine()
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 }
 

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// checkConfig is a Maildir, an IMAP server that works, and one that does not.
+const checkConfig = `
+[[listeners]]
+address = "127.0.0.1:0"
+[[listeners]]
+address = "$TAKEN"
+tls = "implicit"
+[tls]
+certificate = "tls.crt"
+key = "tls.key"
+[adapters.files]
+type = "maildir"
+path = "$DIR/{user}"
+[adapters.up]
+type = "imap"
+address = "$UP"
+tls = "none"
+[adapters.down]
+type = "imap"
+address = "$DOWN"
+tls = "none"
+[[users]]
+name = "bob"
+password = "{PLAIN}secret"
+adapter = "files"
+[[users]]
+name = "none"
+password = "{PLAIN}secret"
+adapter = "files"
+[[users]]
+name = "own"
+password = "{PLAIN}secret"
+adapter = "up"
+upstream_user = "imap"
+upstream_password = "demo"
+[[users]]
+name = "unlucky"
+adapter = "down"
+[[routes]]
+users = "imap"
+adapter = "up"
+[[routes]]
+users = "nobody"
+adapter = "up"
+passwd_file = "users"
+`
+
+func checkFolder(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	writeTestCertificate(t, dir)
+	write(t, dir, "users", "nobody:{PLAIN}demo\n")
+	messages := splitMessages(demoMessages)
+	if err := fillMaildir(filepath.Join(dir, "bob"), messages); err != nil {
+		t.Fatal(err)
+	}
+	upstream, err := serveIMAP(messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { upstream.Close() })
+	write(t, dir, "config.toml", strings.NewReplacer(
+		"$DIR", dir, "$UP", upstream.address, "$DOWN", unreachable(t), "$TAKEN", occupied(t)).Replace(checkConfig))
+	return dir
+}
+
+// TestCheck compares the lines of the table, as expressions, with their columns
+// apart by two spaces or more.
+func TestCheck(t *testing.T) {
+	dir := checkFolder(t)
+	common := []string{
+		`ok  configuration  \S+/config.toml`,
+		`ok  certificate  \S+/tls.crt, good until 20\d\d-\d\d-\d\d`,
+		`ok  listener 127.0.0.1:0  free, tls stls`,
+		`FAIL  listener 127.0.0.1:\d+  another program listens on 127.0.0.1:\d+; stop it .*`,
+		`FAIL  adapter down  connecting .*refused.*`,
+		`ok  adapter files  reached, type maildir`,
+		`ok  adapter up  reached, type imap`,
+	}
+	for _, tt := range []struct {
+		user, stdin string
+		want        string // the row of the user
+		stderr      string
+	}{
+		{"", "", "", "2 of 7 checks failed"},
+		{"bob", "", `ok  user bob  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
+		{"own", "", `ok  user own  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
+		{"imap", "demo\n", `ok  user imap  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
+		{"imap", "wrong\n", `FAIL  user imap  .*\(clients are told: wrong name or password\)`, "3 of 8 checks failed"},
+		{"imap", "", `FAIL  user imap  standard input has no password on its first line`, "3 of 8 checks failed"},
+		{"nobody", "wrong\n", `FAIL  user nobody  wrong password for "nobody" \(clients are told: wrong name or password\)`, "3 of 8 checks failed"},
+		{"unlucky", "x\n", `FAIL  user unlucky  .*refused.*`, "3 of 8 checks failed"},
+		{"none", "", `FAIL  user none  .*`, "3 of 8 checks failed"},
+		{"else", "", `FAIL  user else  "else" is not a user and fits no route`, "3 of 8 checks failed"},
+	} {
+		t.Run(tt.user, func(t *testing.T) {
+			args := []string{"check", "--config", dir + "/config.toml"}
+			want := common
+			if tt.user != "" {
+				args = append(args, "--user", tt.user)
+				want = append(common[:len(common):len(common)], tt.want)
+			}
+			out, stderr, code := pop3gw(t, tt.stdin, args...)
+			if code != 1 || stderr != "pop3gw: "+tt.stderr+"\n" {
+				t.Errorf("exit code %d, %s", code, stderr)
+			}
+			got := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+			if len(got) != len(want) {
+				t.Fatalf("%d rows, want %d:\n%s", len(got), len(want), out)
+			}
+			for i := range want {
+				row := regexp.MustCompile(` {2,}`).ReplaceAllString(got[i], "  ")
+				if !regexp.MustCompile("^" + want[i] + "$").MatchString(row) {
+					t.Errorf("row %q, want %s", row, want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestCheckSucceeds(t *testing.T) {
+	dir := checkFolder(t)
+	text, err := os.ReadFile(dir + "/config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	works := regexp.MustCompile(`(?s)\[\[listeners\]\]\naddress = "127.0.0.1:[1-9].*?\n\[tls\]`).ReplaceAllString(string(text), "[tls]")
+	works = regexp.MustCompile(`(?s)\[adapters.down\].*?\n\[\[`).ReplaceAllString(works, "[[")
+	works = strings.ReplaceAll(works, `adapter = "down"`, `adapter = "up"`)
+	write(t, dir, "config.toml", works)
+	before := tree(t, dir)
+	out, stderr, code := pop3gw(t, "", "check", "--config", dir+"/config.toml", "--user", "bob")
+	if code != 0 || stderr != "" || strings.Contains(out, "FAIL") {
+		t.Errorf("exit code %d, %s\n%s", code, stderr, out)
+	}
+	if after := tree(t, dir); after != before {
+		t.Errorf("it changed files:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// tree lists the files of a folder, with their sizes and times.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			b.WriteString(path + " " + info.ModTime().String() + " " + info.Mode().String() + "\n")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestCheckCertificate(t *testing.T) {
+	configFolder(t)
+	write(t, ".", "config.toml", change(t, goodConfig, `"localhost"`, `"pop.example.org"`))
+	out, _, _ := pop3gw(t, "", "check", "--config", "config.toml")
+	want := regexp.MustCompile(`(?m)^FAIL  certificate +x509: certificate is valid for localhost, not pop.example.org; clients that connect to the hostname of this configuration will refuse it$`)
+	if !want.MatchString(out) {
+		t.Errorf("a certificate for another host:\n%s", out)
+	}
+}
