@@ -139,7 +139,7 @@ func (s session) execute(t testing.TB, ok func(code int) bool, name string, args
 		"USER=nobody", "LOGNAME=nobody", "FETCHMAILHOME=" + s.home, "TMPDIR=" + s.home}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	own(t, s.home)
-	out, err := run(90*time.Second, cmd)
+	out, err := run(3*time.Minute, cmd)
 	if cmd.ProcessState == nil || !ok(cmd.ProcessState.ExitCode()) {
 		t.Errorf("%s: %v\n%s", filepath.Base(name), err, out[max(len(out)-2000, 0):])
 	}
@@ -187,7 +187,7 @@ poll 127.0.0.1 service %d protocol POP3 auth password uidl
 // getmail waits for a child of its own that delivers, and misses one that ends
 // before it waits; a command can take its time.
 func getmail(t testing.TB, s session) {
-	write(t, filepath.Join(s.home, "deliver"), fmt.Sprintf("#!/bin/sh\ncat >\"$(mktemp %s/XXXXXXXX)\"\nexec sleep 0.1\n", s.inbox), 0o755)
+	write(t, filepath.Join(s.home, "deliver"), fmt.Sprintf("#!/bin/sh\ncat >\"$(mktemp %s/XXXXXXXX)\"\nexec sleep 0.3\n", s.inbox), 0o755)
 	write(t, filepath.Join(s.home, "rc"), fmt.Sprintf(`[retriever]
 type = SimplePOP3Retriever
 server = 127.0.0.1
