@@ -22,7 +22,7 @@ func startCyrus(t testing.TB) *cyrus {
 	packages := unpacked(t, "cyrus")
 	dir := folder(t)
 	c := &cyrus{port: freePort(t)}
-	for _, sub := range []string{"conf", "mail"} {
+	for _, sub := range []string{"conf", "conf/socket", "mail"} {
 		mailFolder(t, filepath.Join(dir, sub))
 	}
 	etc := filepath.Join(dir, "etc")
