@@ -115,7 +115,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		}
 		r.add("listener "+l.address, "free, tls "+l.tls, err)
 	}
-	unreadable, lines := c.checkPasswdFiles(s.directory)
+	lines, unreadable := c.checkPasswdFiles(s.directory)
 	for _, err := range flatten(unreadable) {
 		r.add("passwd-file", "", err)
 	}

@@ -199,7 +199,7 @@ func buildFile(path string) error {
 	if err != nil {
 		return err
 	}
-	unreadable, _ := c.checkPasswdFiles(s.directory)
+	_, unreadable := c.checkPasswdFiles(s.directory)
 	return unreadable
 }
 
@@ -287,4 +287,25 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s\ngives %q, want %q", text, got, tt.want)
 		}
 	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	example, err := os.ReadFile("../../config.example.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{goodConfig, string(example), "[[adapters.a]]\n", "adapters = {a = {type = \"imap\"}}", "listeners = [{address = \":0\"}, 3]", "[[users]]\n[users.name]\n", "limits.\"a.b\" = 1979-05-27"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseConfig("c.toml", []byte(text))
+		for _, err := range flatten(err) {
+			if !strings.HasPrefix(err.Error(), "c.toml:") {
+				t.Errorf("an error that does not name the file: %v", err)
+			}
+		}
+		if err == nil {
+			c.warnings()
+		}
+	})
 }

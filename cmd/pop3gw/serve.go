@@ -42,7 +42,7 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 			if err != nil {
 				return usageError{err}
 			}
-			if err, _ := c.checkPasswdFiles(s.directory); err != nil {
+			if _, err := c.checkPasswdFiles(s.directory); err != nil {
 				return usageError{err}
 			}
 			open, err := c.listenAll(s)

@@ -81,10 +81,8 @@ func TestServe(t *testing.T) {
 	if n := strings.Count(log, `msg="session ended"`); n != 4 {
 		t.Errorf("%d sessions ended in the log, want 4", n)
 	}
-	for _, secret := range []string{"secret", "demo\""} {
-		if strings.Contains(log, secret) {
-			t.Errorf("the log has the password %q:\n%s", secret, log)
-		}
+	if strings.Contains(log, "secret") {
+		t.Errorf("the log has a password:\n%s", log)
 	}
 }
 

@@ -86,10 +86,10 @@ func (c *config) accountKey(wrong *account.ConfigError) string {
 	return fmt.Sprintf("%s[%d].%s", wrong.Table, wrong.Index, key)
 }
 
-// checkPasswdFiles reads every passwd-file. unreadable are those without which
-// nobody of a route can log in; lines are single lines that cannot be used,
-// which the directory has put in its log as well.
-func (c *config) checkPasswdFiles(d *account.Directory) (unreadable error, lines []error) {
+// checkPasswdFiles reads every passwd-file. lines are single lines that cannot
+// be used, which the directory has put in its log as well; unreadable is one
+// error for each file without which nobody of its route can log in, joined.
+func (c *config) checkPasswdFiles(d *account.Directory) (lines []error, unreadable error) {
 	for _, err := range flatten(d.Check()) {
 		var wrong *account.ConfigError
 		if errors.As(err, &wrong) {
@@ -98,5 +98,5 @@ func (c *config) checkPasswdFiles(d *account.Directory) (unreadable error, lines
 			lines = append(lines, err)
 		}
 	}
-	return unreadable, lines
+	return lines, unreadable
 }

@@ -1,12 +1,55 @@
 package main
 
 import (
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// process is pop3gw in a process of its own.
+type process struct {
+	*exec.Cmd
+	out  *syncBuffer // standard output and error
+	done chan struct{}
+}
+
+// start starts pop3gw. Temporary files lie in tmp.
+func start(t *testing.T, tmp string, args ...string) *process {
+	t.Helper()
+	p := &process{exec.Command(os.Args[0], args...), newSyncBuffer(), make(chan struct{})}
+	p.Env = append(os.Environ(), asCommand+"=1", "TMPDIR="+tmp)
+	p.Stdout, p.Stderr = p.out, p.out
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.Wait(); close(p.done) }()
+	t.Cleanup(func() { p.Process.Kill(); <-p.done })
+	return p
+}
+
+// end sends a signal and returns the exit code.
+func (p *process) end(t *testing.T, s syscall.Signal) int {
+	t.Helper()
+	if err := p.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	return p.exit(t)
+}
+
+func (p *process) exit(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it does not end; it wrote:\n%s", p.out)
+	}
+	return p.ProcessState.ExitCode()
+}
 
 // syncBuffer keeps what a process or goroutine writes.
 type syncBuffer struct {
