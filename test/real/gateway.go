@@ -42,14 +42,6 @@ var binary = sync.OnceValues(func() (string, error) {
 // removeAtExit are folders that outlive single tests.
 var removeAtExit []string
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for _, dir := range removeAtExit {
-		os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
-
 // gateway is a running pop3gw with two listeners: one with STLS that also
 // takes clear-text logins, and one with implicit TLS.
 type gateway struct {

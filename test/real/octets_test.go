@@ -46,10 +46,11 @@ func TestOctets(t *testing.T) {
 					if now != int64(len(message)) {
 						t.Errorf("message %d: LIST says %d octets after RETR sent %d", n, now, len(message))
 					}
-					// Before a message is read over IMAP there is only RFC822.SIZE, which
-					// has no CRLF after an unterminated last line.
-					if octets != int64(len(message)) && (k.name == "maildir" || octets+2 != int64(len(message))) {
-						t.Errorf("message %d: LIST said %d octets, RETR sent %d", n, octets, len(message))
+					// Before a message is first read over IMAP there is only RFC822.SIZE,
+					// which has no CRLF after an unterminated last line.
+					guessed := round == 0 && k.name != "maildir" && octets+2 == int64(len(message))
+					if octets != int64(len(message)) && !guessed {
+						t.Errorf("session %d, message %d: LIST said %d octets, RETR sent %d", round+1, n, octets, len(message))
 					}
 					header, _, ok := bytes.Cut(message, []byte("\r\n\r\n"))
 					if ok && !bytes.HasPrefix(message, []byte("\r\n")) {
