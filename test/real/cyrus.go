@@ -52,7 +52,7 @@ SERVICES {
 EVENTS {
 }
 `, c.port), 0o644)
-	script := fmt.Sprintf("mkdir -p /run/cyrus/proc /run/cyrus/lock\nchown -R cyrus:cyrus /run/cyrus\n")
+	script := "mkdir -p /run/cyrus/proc /run/cyrus/lock\nchown -R cyrus:cyrus /run/cyrus\n"
 	for _, user := range users() {
 		script += fmt.Sprintf("echo '%s' | saslpasswd2 -p -c -f %s/sasldb2 -u localhost %s\n", password, dir, user)
 	}
