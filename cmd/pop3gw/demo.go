@@ -97,12 +97,12 @@ func runDemo(ctx context.Context, open []net.Listener, out, logTo io.Writer) (er
 	defer upstream.Close()
 	d.IMAP = upstream.address
 
-	var text bytes.Buffer
-	if err := template.Must(template.New("").Parse(demoConfig)).Execute(&text, d); err != nil {
+	path := filepath.Join(dir, "config.toml")
+	text, err := d.fill(demoConfig)
+	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return err
 	}
 	c, err := loadConfig(path)
@@ -114,8 +114,22 @@ func runDemo(ctx context.Context, open []net.Listener, out, logTo io.Writer) (er
 	if err != nil {
 		return err
 	}
-	if err := template.Must(template.New("").Parse(demoText)).Execute(out, d); err != nil {
+	if text, err = d.fill(demoText); err != nil {
+		return err
+	}
+	if _, err := out.Write(text); err != nil {
 		return err
 	}
 	return s.serve(ctx, open, log)
+}
+
+// fill fills in a template.
+func (d *demo) fill(text string) ([]byte, error) {
+	t, err := template.New("").Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, d)
+	return b.Bytes(), err
 }

@@ -19,8 +19,8 @@ import (
 func startDemo(t *testing.T, tmp string) (p *process, dir, pop3, pop3s string) {
 	t.Helper()
 	p = start(t, tmp, "demo", "--port", "0", "--tls-port", "0")
-	dir = filepath.Dir(p.out.find(t, `configuration +(\S+)`)[1])
-	pop3, pop3s = p.out.find(t, `POP3 with STLS +(\S+)`)[1], p.out.find(t, `POP3 over TLS +(\S+)`)[1]
+	dir = filepath.Dir(p.out.find(t, `configuration +(\S+)\n`)[1])
+	pop3, pop3s = p.out.find(t, `POP3 with STLS +(\S+)\n`)[1], p.out.find(t, `POP3 over TLS +(\S+)\n`)[1]
 	p.out.find(t, "msg=ready")
 	return p, dir, pop3, pop3s
 }
@@ -114,7 +114,7 @@ func TestDemoWithoutAPort(t *testing.T) {
 		{[]string{"--port", port}, "--port " + port + ": " + fmt.Sprintf(inUse, taken)},
 		{[]string{"--port", "0", "--tls-port", port}, "--tls-port " + port + ": " + fmt.Sprintf(inUse, taken)},
 		{[]string{"--port", "70000"}, `--port 70000: listen tcp: address 70000: invalid port; an address is written "host:port", such as "0.0.0.0:110"`},
-		{[]string{"--port", "0", "--address", "192.0.2.1"}, "--port 0: 192.0.2.1:0 is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all"},
+		{[]string{"--port", "0", "--address", "192.0.2.1"}, "--port 0: 192.0.2.1:0 is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all of IPv6"},
 	} {
 		out, stderr, code := pop3gw(t, "", append([]string{"demo"}, tt.args...)...)
 		if code != 1 || out != "" || stderr != "pop3gw: "+tt.want+"\n" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"syscall"
@@ -95,7 +96,15 @@ func closeAll(open []net.Listener) {
 // listen opens a listener. What the system says of a failure is turned into
 // what to change.
 func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	// Go takes 0.0.0.0 for all of IPv6 as well. One name for each lets an operator
+	// have both, on one port.
+	network := "tcp"
+	if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().Is4() {
+		network = "tcp4"
+	} else if err == nil {
+		network = "tcp6"
+	}
+	l, err := net.Listen(network, address)
 	if err != nil {
 		return nil, listenError(address, err)
 	}
@@ -109,7 +118,7 @@ func listenError(address string, err error) error {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("no right to listen on %s; ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start: give one of them, or choose a port above", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all", address)
+		return fmt.Errorf("%s is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all of IPv6", address)
 	}
 	return fmt.Errorf(`%w; an address is written "host:port", such as "0.0.0.0:110"`, err)
 }

@@ -113,7 +113,7 @@ func TestListenErrors(t *testing.T) {
 		want string
 	}{
 		{func() error { _, err := listen(taken); return err }(), "another program listens on " + taken + `; stop it ("ss -ltnp" shows which) or choose another port`},
-		{func() error { _, err := listen("192.0.2.1:0"); return err }(), "192.0.2.1:0 is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all"},
+		{func() error { _, err := listen("192.0.2.1:0"); return err }(), "192.0.2.1:0 is not an address of this machine; 0.0.0.0 stands for all of IPv4, [::] for all of IPv6"},
 		{listenError("0.0.0.0:110", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}),
 			"no right to listen on 0.0.0.0:110; ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start: give one of them, or choose a port above"},
 	} {
@@ -121,4 +121,32 @@ func TestListenErrors(t *testing.T) {
 			t.Errorf("%v\nwant %s", tt.err, tt.want)
 		}
 	}
+}
+
+func TestListenOnOnePortTwice(t *testing.T) {
+	v4, err := listen("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v4.Close()
+	address := v4.Addr().(*net.TCPAddr)
+	if address.IP.To4() == nil {
+		t.Errorf("0.0.0.0 listens on %v", address)
+	}
+	v6, err := listen(fmt.Sprintf("[::]:%d", address.Port))
+	if err == nil {
+		v6.Close()
+	} else if strings.Contains(err.Error(), "another program") { // there may be no IPv6 here
+		t.Errorf("[::] beside 0.0.0.0: %v", err)
+	}
+	all, err := listen(":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	nc, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", all.Addr().(*net.TCPAddr).Port))
+	if err != nil {
+		t.Fatalf("an address without a host does not listen on IPv4: %v", err)
+	}
+	nc.Close()
 }
