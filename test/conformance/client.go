@@ -306,3 +306,14 @@ func quote(octets string) string {
 	}
 	return fmt.Sprintf("%q...(%d octets)", octets[:most], len(octets))
 }
+
+// allOK reads n replies of one line up to the first that is not +OK, and
+// reports whether there was none such.
+func (c *conn) allOK(n int) bool {
+	for range n {
+		if !c.read().ok() {
+			return false
+		}
+	}
+	return true
+}

@@ -84,7 +84,7 @@ func pipelining(r *run) {
 
 	c = r.login()
 	c.send("DELE 1\r\nDELE 2\r\nSTAT\r\nQUIT\r\n")
-	ok = c.read().ok() && c.read().ok()
+	ok = c.allOK(2)
 	n48, _ := split(c.read())
 	ok = ok && n48 == n-2 && c.read().ok() && c.read().closed()
 	r.must("2449 §6.6", "DELE, STAT and QUIT in one segment are all answered", ok, c)

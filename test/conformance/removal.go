@@ -100,7 +100,7 @@ func update(r *run) {
 	r.must("1939 §5", "RETR removes nothing", r.left() == "1 2 3 4 5", c, r.left())
 	c = r.login()
 	c.send("DELE 1\r\nQUIT\r\nNOOP\r\nDELE 2\r\n")
-	ok := c.read().ok() && c.read().ok()
+	ok := c.allOK(2)
 	r.must("1939 §6", "commands behind QUIT are not performed", ok && c.read().ended() && r.left() == "2 3 4 5", c, r.left())
 	c = r.connect()
 	c.cmd("USER " + r.target.User.Name)
