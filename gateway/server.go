@@ -76,21 +76,30 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Check reports a limit that no server should have.
+// Check reports the limits that no server should have, each with its key.
 func (l Limits) Check() error {
+	var errs []error
 	if l.IdleTimeout != 0 && l.IdleTimeout < 10*time.Minute {
-		return fmt.Errorf("idle_timeout is %v and must be at least 10m (RFC 1939 section 3)", l.IdleTimeout)
+		errs = append(errs, fmt.Errorf("idle_timeout: is %v and must be at least 10m (RFC 1939 section 3)", l.IdleTimeout))
 	}
-	for name, value := range map[string]int64{
-		"max_connections": int64(l.MaxConnections), "max_connections_per_address": int64(l.MaxConnectionsPerAddress),
-		"login_timeout": int64(l.LoginTimeout), "update_timeout": int64(l.UpdateTimeout), "write_timeout": int64(l.WriteTimeout),
-		"max_errors": int64(l.MaxErrors), "max_login_failures": int64(l.MaxLoginFailures), "login_failure_delay": int64(l.LoginFailureDelay),
+	for _, limit := range []struct {
+		key   string
+		value int64
+	}{
+		{"max_connections", int64(l.MaxConnections)},
+		{"max_connections_per_address", int64(l.MaxConnectionsPerAddress)},
+		{"login_timeout", int64(l.LoginTimeout)},
+		{"update_timeout", int64(l.UpdateTimeout)},
+		{"write_timeout", int64(l.WriteTimeout)},
+		{"max_errors", int64(l.MaxErrors)},
+		{"max_login_failures", int64(l.MaxLoginFailures)},
+		{"login_failure_delay", int64(l.LoginFailureDelay)},
 	} {
-		if value < 0 {
-			return fmt.Errorf("%s must not be negative", name)
+		if limit.value < 0 {
+			errs = append(errs, fmt.Errorf("%s: must not be negative", limit.key))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (l Limits) withDefaults() Limits {

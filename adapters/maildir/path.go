@@ -17,20 +17,20 @@ type template struct {
 
 const placeholders = "{user}, {local} and {domain}"
 
-// parseTemplate checks a path with placeholders.
+// parseTemplate checks a path with placeholders. Errors begin with the key.
 func parseTemplate(path string) (template, error) {
 	if path == "" {
-		return template{}, errors.New(`path is missing: the Maildir of an account, such as "/var/mail/{domain}/{local}/Maildir"`)
+		return template{}, errors.New(`path: missing; it is the Maildir of an account, such as "/var/mail/{domain}/{local}/Maildir"`)
 	}
 	if !filepath.IsAbs(path) {
-		return template{}, fmt.Errorf("path %q must begin with /", path)
+		return template{}, fmt.Errorf("path: found %q; it must begin with /", path)
 	}
 	if i := strings.IndexFunc(path, isControl); i >= 0 {
-		return template{}, fmt.Errorf("path %q holds a control character", path)
+		return template{}, fmt.Errorf("path: found %q; it must not hold a control character", path)
 	}
 	for part := range strings.SplitSeq(path, "/") {
 		if part == ".." || part == "." {
-			return template{}, fmt.Errorf("path %q must not hold %q", path, part)
+			return template{}, fmt.Errorf("path: found %q; it must not hold %q", path, part)
 		}
 	}
 	path = filepath.Clean(path)
@@ -41,12 +41,12 @@ func parseTemplate(path string) (template, error) {
 		}
 		end := strings.IndexByte(rest, '}')
 		if rest[i] == '}' || end < 0 {
-			return template{}, fmt.Errorf("path %q has a brace without its partner; placeholders are %s", path, placeholders)
+			return template{}, fmt.Errorf("path: found %q; it has a brace without its partner; placeholders are %s", path, placeholders)
 		}
 		switch name := rest[i : end+1]; name {
 		case "{user}", "{local}", "{domain}":
 		default:
-			return template{}, fmt.Errorf("path %q has the unknown placeholder %s; allowed are %s", path, name, placeholders)
+			return template{}, fmt.Errorf("path: found %q; it has the unknown placeholder %s; allowed are %s", path, name, placeholders)
 		}
 		rest = rest[end+1:]
 	}

@@ -23,7 +23,7 @@ func TestParseTemplate(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"":                      "path is missing",
+		"":                      "path: missing",
 		"mail/{user}":           "must begin with /",
 		"{user}":                "must begin with /",
 		"/mail/../{user}":       `must not hold ".."`,

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"pop3gw/adapters/imap"
 	"pop3gw/adapters/maildir"
@@ -87,7 +86,7 @@ func (c *config) buildAdapters(log *slog.Logger) (map[string]gateway.Adapter, er
 func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, log *slog.Logger) (gateway.Adapter, error) {
 	adapter, err := maildir.New(o, locks, log)
 	if err != nil {
-		return nil, c.source.errorf("adapters."+name+".path", "%w", err)
+		return nil, c.source.keyErrors("adapters."+name, err)
 	}
 	return adapter, nil
 }
@@ -101,8 +100,7 @@ func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, lo
 	o.CAFile = c.path(o.CAFile)
 	adapter, err := imap.New(o, locks, log)
 	if err != nil {
-		wrong, text, _ := strings.Cut(err.Error(), ": ") // its errors begin with the key
-		return nil, c.source.errorf(key+wrong, "%s", text)
+		return nil, c.source.keyErrors("adapters."+name, err)
 	}
 	return adapter, nil
 }

@@ -149,8 +149,8 @@ func TestWrongConfigurations(t *testing.T) {
 
 		{"no type", `type = "maildir"`, ``, `config.toml:12: adapters.files.type: missing; allowed are "maildir" and "imap"`},
 		{"no such type", `type = "maildir"`, `type = "mbox"`, `config.toml:13: adapters.files.type: found "mbox"; allowed are "maildir" and "imap"`},
-		{"relative path", `"/nowhere/{user}"`, `"nowhere/{user}"`, `config.toml:14: adapters.files.path: path "nowhere/{user}" must begin with /`},
-		{"no such placeholder", `{user}`, `{name}`, `config.toml:14: adapters.files.path: path "/nowhere/{name}" has the unknown placeholder {name}; allowed are {user}, {local} and {domain}`},
+		{"relative path", `"/nowhere/{user}"`, `"nowhere/{user}"`, `config.toml:14: adapters.files.path: found "nowhere/{user}"; it must begin with /`},
+		{"no such placeholder", `{user}`, `{name}`, `config.toml:14: adapters.files.path: found "/nowhere/{name}"; it has the unknown placeholder {name}; allowed are {user}, {local} and {domain}`},
 		{"no address of an adapter", `address = "127.0.0.1:1"`, ``, `config.toml:15: adapters.office.address: found ""; allowed are a host and a port, such as "imap.example.org:993"`},
 		{"no CA file", `connect_timeout = "30s"`, `ca_file = "none.crt"`, `config.toml:18: adapters.office.ca_file: open none.crt: no such file or directory`},
 		{"master without a password", `connect_timeout = "30s"`, `master_user = "master"`, `config.toml:15: adapters.office.master_password: found none; master_user needs master_password or master_password_file`},

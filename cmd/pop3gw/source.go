@@ -74,6 +74,17 @@ func (s *source) errorf(path, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...))
 }
 
+// keyErrors places the errors of a package that checks the options in a table:
+// each begins with its key.
+func (s *source) keyErrors(table string, err error) error {
+	var errs []error
+	for _, err := range flatten(err) {
+		key, text, _ := strings.Cut(err.Error(), ": ")
+		errs = append(errs, s.errorf(table+"."+key, "%s", text))
+	}
+	return errors.Join(errs...)
+}
+
 // parent takes the last name or index off a path.
 func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]

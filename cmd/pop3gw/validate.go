@@ -51,10 +51,7 @@ func (c *config) check() error {
 	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>@", r) }) {
 		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
 	}
-	if err := c.Limits.Check(); err != nil {
-		key, text, _ := strings.Cut(err.Error(), " ")
-		errs = append(errs, c.source.errorf("limits."+key, "%s", text))
-	}
+	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()))
 	if c.State.URL != "" && !strings.HasPrefix(c.State.URL, "file:///") {
 		errs = append(errs, c.source.errorf("state.url", `found %q; allowed is "file:///" and a folder`, c.State.URL))
 	}
