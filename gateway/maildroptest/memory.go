@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"testing"
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/wire"
@@ -29,6 +30,43 @@ type Memory struct {
 type Message struct {
 	UID string // as the client gets it; the test sees to its form
 	Raw []byte // as stored; line ends may be LF or CRLF
+}
+
+// NewMemory returns a Fixture of a Memory.
+func NewMemory(*testing.T) Fixture {
+	m := new(Memory)
+	accounts, added := 0, make(map[string]int)
+	add := func(_ testing.TB, account gateway.Account, message []byte) {
+		m.Add(account.Name, Message{UID: fmt.Sprint("uid-", added[account.Name]), Raw: message})
+		added[account.Name]++
+	}
+	return Fixture{
+		Adapter: m,
+		Exact:   true,
+		Large:   5000,
+		Create: func(t testing.TB, messages [][]byte) gateway.Account {
+			accounts++
+			account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: m}
+			m.Add(account.Name)
+			for _, message := range messages {
+				add(t, account, message)
+			}
+			return account
+		},
+		Add: add,
+		Remove: func(t testing.TB, account gateway.Account, i int) {
+			if !m.Remove(account.Name, fmt.Sprint("uid-", i)) {
+				t.Fatalf("there is no message %d", i)
+			}
+		},
+		List: func(_ testing.TB, account gateway.Account) [][]byte {
+			var list [][]byte
+			for _, message := range m.Messages(account.Name) {
+				list = append(list, message.Raw)
+			}
+			return list
+		},
+	}
 }
 
 // Add appends messages to the maildrop called name, and creates it if need be:

@@ -12,44 +12,7 @@ import (
 	"pop3gw/gateway"
 )
 
-func TestMemory(t *testing.T) {
-	TestAdapter(t, func(t *testing.T) Fixture {
-		m := new(Memory)
-		accounts, added := 0, map[string]int{}
-		add := func(t testing.TB, account gateway.Account, message []byte) {
-			n := added[account.Name]
-			added[account.Name]++
-			m.Add(account.Name, Message{UID: fmt.Sprint("uid-", n), Raw: message})
-		}
-		return Fixture{
-			Adapter: m,
-			Exact:   true,
-			Large:   5000,
-			Create: func(t testing.TB, messages [][]byte) gateway.Account {
-				accounts++
-				account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: m}
-				m.Add(account.Name)
-				for _, message := range messages {
-					add(t, account, message)
-				}
-				return account
-			},
-			Add: add,
-			Remove: func(t testing.TB, account gateway.Account, i int) {
-				if !m.Remove(account.Name, fmt.Sprint("uid-", i)) {
-					t.Fatalf("no message %d", i)
-				}
-			},
-			List: func(t testing.TB, account gateway.Account) [][]byte {
-				var list [][]byte
-				for _, msg := range m.Messages(account.Name) {
-					list = append(list, msg.Raw)
-				}
-				return list
-			},
-		}
-	})
-}
+func TestMemory(t *testing.T) { TestAdapter(t, NewMemory) }
 
 func TestMemoryUnknownAndFolder(t *testing.T) {
 	var m Memory
