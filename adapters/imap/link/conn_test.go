@@ -28,6 +28,7 @@ func TestSelectFromOddServers(t *testing.T) {
 		{name: "unknown responses", answer: "* XYZZY\n* LIST\n* VANISHED (EARLIER) 1:5\n* 7 VANISHED\n\n*\n* \n* OK\n* NO [BADCHARSET (x\n* BYEBYE {3}\n)))\n" + plain + "% OK\n", err: ErrProtocol},
 		{name: "unknown responses but LIST", answer: "* XYZZY\n* VANISHED (EARLIER) 1:5\n* 7 VANISHED\n\n*\n* \n* OK\n* NO [BADCHARSET (x\n* BYEBYE {3}\n)))\n" + plain + "% OK\n"},
 		{name: "bracket left open", answer: "* OK [X-CODE here it comes\n* OK [\n* OK []\n* OK [ \n* OK [UIDNEXT\n" + plain + "% OK [READ-WRITE done\n"},
+		{name: "space behind the last capability", answer: "* OK [CAPABILITY IMAP4rev1  ] [ready]\n* OK [CAPABILITY ]\n* CAPABILITY IMAP4rev1 \n" + plain + "% OK [CAPABILITY IMAP4rev1 IDLE ]\n"},
 		{name: "FETCH out of the blue", answer: plain + "* 1 FETCH (UID 3 FLAGS (\\Seen) X {4}\n)))))\n* 1 FETCH (BODYSTRUCTURE " + strings.Repeat("(", 60000) + "\n* 1 FETCH {3}\nabc\n% OK\n"},
 		{name: "number too large", answer: plain + "* 4294967296 EXISTS\n% OK\n", err: ErrProtocol},
 		{name: "NO", answer: "% NO [nonexistent] no such mailbox\n", err: &imap.Error{Type: "NO", Code: "NONEXISTENT", Text: "no such mailbox"}},

@@ -15,8 +15,8 @@ type status struct {
 
 // parseStatus reads s, "OK [CODE data] text", and puts it right for imapclient,
 // in place: the code's name in upper case, since it overlooks [uidvalidity 9];
-// capabilities as well; and no bracket where there is no code, since it would
-// look for the closing one on the lines that follow.
+// capabilities as well, with no space behind the last; and no bracket where there
+// is no code, since it would look for the closing one on the lines that follow.
 func parseStatus(s []byte) status {
 	var st status
 	st.typ, st.text = word(s)
@@ -34,7 +34,9 @@ func parseStatus(s []byte) status {
 	}
 	st.code = upperCase(st.text[1:n])
 	if string(st.code) == "CAPABILITY" {
-		upperCase(st.text[n:end])
+		last := len(bytes.TrimRight(upperCase(st.text[n:end]), " ")) + n
+		st.text[end], st.text[last] = st.text[last], st.text[end] // "A ] text" becomes "A]  text"
+		end = last
 	}
 	st.text = bytes.TrimPrefix(st.text[end+1:], []byte{' '})
 	return st
@@ -42,15 +44,15 @@ func parseStatus(s []byte) status {
 
 // completion is the end of a command: nil for OK, *imap.Error for NO and BAD.
 // ok is false when the response is none of these.
-func (st status) completion() (err error, ok bool) {
+func (c *Conn) completion(st status) (err error, ok bool) {
 	switch {
 	case is(st.typ, "OK"):
 		return nil, true
 	case is(st.typ, "NO"), is(st.typ, "BAD"):
 		return &imap.Error{
 			Type: imap.StatusResponseType(upperCase(bytes.Clone(st.typ))),
-			Code: imap.ResponseCode(st.code),
-			Text: string(st.text),
+			Code: imap.ResponseCode(c.told(string(st.code))),
+			Text: c.told(string(st.text)),
 		}, true
 	}
 	return nil, false
