@@ -44,7 +44,7 @@ func (s Section) matches(name []byte) (ok bool, err error) {
 		return origin == "" || s.Octets > 0 && origin == "<0>", nil
 	}
 	if origin != fmt.Sprintf("<%d>", s.Offset) {
-		return false, fmt.Errorf("%w: %s in the answer to %s", ErrProtocol, excerpt(name), s)
+		return false, fmt.Errorf("%w: another part in the answer to %s", ErrProtocol, s)
 	}
 	return true, nil
 }

@@ -24,10 +24,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
 )
 
@@ -38,6 +40,8 @@ type Conn struct {
 	log    *slog.Logger
 	wire   *wire
 	client *imapclient.Client
+
+	secrets []string // see Conceal
 
 	writing sync.Mutex
 	w       io.Writer // wire, or TLS over it
@@ -110,6 +114,23 @@ func (c *Conn) Command(ctx context.Context, text string) error {
 	}
 	defer x.end()
 	return x.finish()
+}
+
+// Conceal names secrets before they are sent. Some servers repeat a command that
+// they refuse: what holds one of the secrets is left out of errors and the log.
+func (c *Conn) Conceal(secrets ...string) {
+	for _, secret := range secrets {
+		c.secrets = append(c.secrets, strings.ToLower(secret))
+	}
+}
+
+// told is what the server says, as it may be shown.
+func (c *Conn) told(text string) string {
+	lower := strings.ToLower(text)
+	if slices.ContainsFunc(c.secrets, func(secret string) bool { return strings.Contains(lower, secret) }) {
+		return "(left out, it repeats a password)"
+	}
+	return text
 }
 
 // AllowLine raises Limits.MaxLine to octets, if it is less: before a plain
@@ -277,8 +298,12 @@ var errGaveUp = fmt.Errorf("%w: imapclient gave up", ErrProtocol)
 
 // explain finds the cause of an error of a function that called imapclient.
 func (c *Conn) explain(err error) error {
-	if err == nil || isStatus(err) {
+	if status, ok := errors.AsType[*imap.Error](err); ok {
+		status.Code, status.Text = imap.ResponseCode(c.told(string(status.Code))), c.told(status.Text)
 		return err
+	}
+	if err == nil {
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -117,7 +117,7 @@ func (c *Conn) askForTLS() error {
 		if string(first) != string(tag) {
 			continue // nothing else that is said in clear text counts
 		}
-		err, ok := parseStatus(rest).completion()
+		err, ok := c.completion(parseStatus(rest))
 		switch {
 		case !ok:
 			return fmt.Errorf("%w: %s", ErrProtocol, excerpt(line))

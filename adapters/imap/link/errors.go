@@ -34,6 +34,13 @@ var (
 	ErrInjected = errors.New("clear text behind the answer to STARTTLS")
 )
 
+// These show nothing of the line: after a body of the wrong length it may be a
+// piece of the message.
+var (
+	errNeither = fmt.Errorf("%w: answer that is neither OK nor NO nor BAD", ErrProtocol)
+	errUnasked = fmt.Errorf("%w: answer to a command that was not sent", ErrProtocol)
+)
+
 type timeoutError struct{}
 
 func (timeoutError) Error() string   { return "server did not answer in time" }

@@ -3,10 +3,7 @@ package link
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
-
-	"github.com/emersion/go-imap/v2"
 )
 
 // exchange is one command of our own and the responses until its completion.
@@ -63,9 +60,9 @@ func (x *exchange) next() (items items, more bool, err error) {
 		}
 		if string(tag) == string(x.tag) {
 			st := parseStatus(rest)
-			err, ok := st.completion()
+			err, ok := x.c.completion(st)
 			if !ok {
-				err = x.c.fail(fmt.Errorf("%w: %s", ErrProtocol, excerpt(line)))
+				err = x.c.fail(errNeither)
 			}
 			return items, false, x.complete(err)
 		}
@@ -112,9 +109,3 @@ func (x *exchange) end() {
 }
 
 var errUnfinished = errors.New("connection closed in an answer that was not read to its end")
-
-// isStatus reports whether err is a server's NO or BAD.
-func isStatus(err error) bool {
-	var status *imap.Error
-	return errors.As(err, &status)
-}

@@ -212,5 +212,5 @@ func (it *items) literal() (size int64, err error) {
 }
 
 func (it *items) malformed() error {
-	return fmt.Errorf("%w: FETCH response at %s", ErrProtocol, excerpt(it.line))
+	return fmt.Errorf("%w: FETCH response, %d octets before the end of a line", ErrProtocol, len(it.line))
 }

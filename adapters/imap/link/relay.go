@@ -48,15 +48,15 @@ func (c *Conn) route(line []byte) error {
 	}
 	if n, ok := tagNumber(tag); ok {
 		st := parseStatus(rest)
-		if _, ok := st.completion(); !ok {
-			return fmt.Errorf("%w: %s", ErrProtocol, excerpt(line))
+		if _, ok := c.completion(st); !ok {
+			return errNeither
 		}
 		if c.answered(n) {
 			c.noteStatus(st)
 			return c.pass(line, true)
 		}
 	}
-	return fmt.Errorf("%w: answer to a command that was not sent: %s", ErrProtocol, excerpt(line))
+	return errUnasked
 }
 
 func (c *Conn) routeData(line, data []byte) error {
@@ -80,7 +80,7 @@ func (c *Conn) routeData(line, data []byte) error {
 		return c.pass(line, true)
 	case is(typ, "BYE"):
 		st := parseStatus(data)
-		c.bye = &ByeError{Code: string(st.code), Text: string(st.text)}
+		c.bye = &ByeError{Code: c.told(string(st.code)), Text: c.told(string(st.text))}
 		return c.drop(typ, line, true)
 	case is(typ, "NO"), is(typ, "BAD"), is(typ, "PREAUTH"):
 		c.noteStatus(parseStatus(data))
@@ -118,7 +118,8 @@ func (c *Conn) pass(line []byte, text bool) error {
 // drop reads a response to its end and forgets it.
 func (c *Conn) drop(typ, line []byte, text bool) error {
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.log.Debug("response dropped", "type", excerpt(typ))
+		// Not the type of any: it could be a word of a message.
+		c.log.Debug("response dropped", "fetch", is(typ, "FETCH"), "octets", len(line))
 	}
 	return c.r.walk(line, text, nil)
 }
@@ -133,7 +134,7 @@ func (c *Conn) noteStatus(st status) {
 	case "ALERT":
 		if !c.alerted { // once, or a server could fill the disk
 			c.alerted = true
-			c.log.Warn("alert from the server", "text", string(st.text))
+			c.log.Warn("alert from the server", "text", fmt.Sprintf("%.200s", c.told(string(st.text))))
 		}
 	}
 }
