@@ -204,7 +204,6 @@ func TestNothingPrivateIsTold(t *testing.T) {
 		"you sent open Sesame\n":                                         login,
 		"% you sent open Sesame\n":                                       login,
 		"* open Sesame\n% NO no\n":                                       login,
-		"* 1 FETCH (UID 5 BODY[] {2}\nab\"open Sesame)\n% OK done\n":       fetch,
 		"* 1 FETCH (UID 5 BODY[] {2}\nab) open Sesame\n% OK done\n":      fetch,
 		"* 1 FETCH (UID 5 BODY[] {2}\nab)\n* open Sesame\nopen Sesame\n": fetch,
 	} {
