@@ -88,8 +88,11 @@ func (a *Adapter) diagnose(err error) diagnosis {
 		return temporary("mail server cannot be found, try again later", "the DNS does not answer")
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return temporary("mail server does not answer in time, try again later",
-			"the server is slow or something between drops packets; see address, connect_timeout and response_timeout")
+		advice := "the server is slow or something between drops packets; see address, connect_timeout and response_timeout"
+		if a.options.TLS != Implicit { // a server that waits for TLS says nothing
+			advice += `; if the port is 993, set tls to "implicit"`
+		}
+		return temporary("mail server does not answer in time, try again later", advice)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return temporary("mail server closed the connection, try again later", "")
@@ -159,7 +162,15 @@ var unexplained = temporary("mail server refused, try again later", "")
 // some words of servers that send none.
 func diagnoseAnswer(code, text string) diagnosis {
 	throttled := temporary("mail server limits the use of this account, try again later",
-		"too many connections or commands for this user: poll less often, or raise the server's limits")
+		"too many connections or commands for this user, or too much mail a day: poll less often, or raise the server's limits")
+	text = strings.ToLower(text)
+	// Whatever the code: some say OVERQUOTA where they mean their own bandwidth
+	// (Gmail), or UNAVAILABLE.
+	for _, words := range []string{"too many", "throttl", "rate limit", "bandwidth limit", "connection limit", "maximum number of connections", "simultaneous connections"} {
+		if strings.Contains(text, words) {
+			return throttled
+		}
+	}
 	switch strings.ToUpper(code) {
 	case "UNAVAILABLE", "SERVERBUG":
 		return temporary("mail server has a temporary failure, try again later", "see the server's own log")
@@ -169,8 +180,6 @@ func diagnoseAnswer(code, text string) diagnosis {
 		return throttled
 	case "OVERQUOTA":
 		return permanent("mailbox has no room left", "the user's quota on the server is used up")
-	case "EXPIRED":
-		return permanent("password has expired, set a new one at the mail server", "the password was right and has expired")
 	case "CONTACTADMIN":
 		return permanent("mail server asks you to contact its administrator", "see the server's own log")
 	case "PRIVACYREQUIRED":
@@ -181,12 +190,6 @@ func diagnoseAnswer(code, text string) diagnosis {
 		return permanent("mail server does not permit this", "the user lacks rights on the server")
 	case "CORRUPTION":
 		return permanent("mailbox is damaged on the mail server", "see the server's own log")
-	}
-	text = strings.ToLower(text)
-	for _, words := range []string{"too many", "throttl", "rate limit", "connection limit", "maximum number of connections", "simultaneous connections"} {
-		if strings.Contains(text, words) {
-			return throttled
-		}
 	}
 	// "Not connected" is Exchange, which has checked the password by then.
 	for _, words := range []string{"temporar", "unavailable", "try again later", "server busy", "overload", "authenticated but not connected"} {

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,15 @@ func (a *Adapter) credentials(account gateway.Account) (login, error) {
 	return l, nil
 }
 
+// secrets are the forms in which the password is sent.
+func (l login) secrets() []string {
+	return []string{
+		l.Password,
+		strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(l.Password), // in a quoted string
+		base64.StdEncoding.EncodeToString([]byte(l.Identity + "\x00" + l.User + "\x00" + l.Password)),
+	}
+}
+
 // owner is the name of the user whose mail is opened.
 func (l login) owner() string {
 	if l.Identity != "" {
@@ -110,6 +120,7 @@ func (a *Adapter) connect(ctx context.Context) (*link.Conn, error) {
 }
 
 func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login) error {
+	conn.Conceal(l.secrets()...)
 	err := conn.Do(ctx, func(client *imapclient.Client) error {
 		caps := capabilities(client.Caps())
 		if err := a.checkLogin(client, caps); err != nil {
@@ -137,6 +148,12 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login) error {
 	switch strings.ToUpper(string(e.Code)) {
 	case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED":
 		return a.refused(l, err)
+	case "EXPIRED":
+		if l.source != fromClient {
+			return a.refused(l, err)
+		}
+		expired := diagnosis{gateway.CodeAuth, "password has expired, set a new one at the mail server", "the password was right and has expired"}
+		return a.explainAs(expired, "logging in", err)
 	}
 	if d := diagnoseAnswer(string(e.Code), e.Text); d != unexplained {
 		return a.explainAs(d, "logging in", err)

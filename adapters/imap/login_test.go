@@ -3,7 +3,9 @@ package imap
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +46,10 @@ func TestLoginRefused(t *testing.T) {
 		{"BAD User is authenticated but not connected.", false, "SYS/TEMP", failing, "server's own log"},
 		{"BAD what?", false, "SYS/TEMP", refused, `server answered BAD, "what?"`},
 		{"NO [CONTACTADMIN] no", false, "SYS/PERM", "mail server asks you to contact its administrator", "no"},
-		{"NO [EXPIRED] no", false, "SYS/PERM", "password has expired, set a new one at the mail server", "expired"},
+		{"NO [EXPIRED] no", true, "SYS/PERM", own, "mend upstream_user"},
+		{"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", false, "SYS/TEMP", throttled, "OVERQUOTA"},
+		{"NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded", false, "SYS/TEMP", throttled, "poll less often"},
+		{"NO [EXPIRED] no", false, "AUTH", "password has expired, set a new one at the mail server", "expired"},
 		{"NO [PRIVACYREQUIRED] no", false, "SYS/PERM", "mail server wants the gateway to encrypt its connection", `set tls to "starttls"`},
 		{"NO " + strings.Repeat("x", 5000), false, "AUTH", wrong, `"` + strings.Repeat("x", 200) + `"`},
 	} {
@@ -66,6 +71,34 @@ func TestLoginRefused(t *testing.T) {
 				d.Close()
 			}
 		})
+	}
+}
+
+// Some servers repeat what they refuse.
+func TestPasswordRepeated(t *testing.T) {
+	const password = `se"cr\et`
+	for _, caps := range []string{basicCaps, basicCaps + " AUTH=PLAIN SASL-IR"} {
+		for _, answer := range []string{"%s BAD Unknown command: %s", "* OK [ALERT] %[2]s\r\n%[1]s NO no", "* BYE %[2]s\r\n%[1]s NO [ALERT] %[2]s"} {
+			s := newFake("x")
+			s.caps = caps
+			s.does(func(c *fakeConn, command string) bool {
+				if strings.HasPrefix(command, "LOGIN") || strings.HasPrefix(command, "AUTHENTICATE") {
+					c.send(answer, c.tag, command)
+					return true
+				}
+				return false
+			})
+			a, log := s.adapter(t, Options{})
+			account := account(a)
+			account.Upstream.Password = password
+			_, err := a.Open(t.Context(), account)
+			told := fmt.Sprint(err, log)
+			for _, form := range []string{password, `se\"cr\\et`, base64.StdEncoding.EncodeToString([]byte("\x00ann\x00" + password))} {
+				if err == nil || strings.Contains(told, form) || strings.Contains(told, strings.Trim(strconv.Quote(form), `"`)) {
+					t.Errorf("%s: %s", answer, told)
+				}
+			}
+		}
 	}
 }
 
