@@ -164,12 +164,16 @@ func (d *maildrop) move(client *imapclient.Client, set imap.UIDSet) error {
 }
 
 // copyAndExpunge stands in for MOVE. What could not be copied is not removed.
+// Where the server's answer to COPY is lost, a copy more is better than none.
 func (d *maildrop) copyAndExpunge(client *imapclient.Client, set imap.UIDSet) error {
 	if !d.caps.Has(imap.CapUIDPlus) {
 		return errors.New("server has neither MOVE nor UIDPLUS")
 	}
-	if _, err := client.Copy(set, d.trash).Wait(); err != nil {
-		return err
+	if uids := set.String(); d.copied != uids {
+		if _, err := client.Copy(set, d.trash).Wait(); err != nil {
+			return err
+		}
+		d.copied = uids
 	}
 	return d.expunge(client, set)
 }

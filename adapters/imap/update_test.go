@@ -120,6 +120,10 @@ func TestDelete(t *testing.T) {
 			text: "no such mailbox on the mail server", cause: "trash_mailbox"},
 		{name: "COPY", options: toTrash, marked: []int{0, 2}, removed: []int{0, 2},
 			left: []imap.UID{20, 40}, copied: []imap.UID{10, 30}},
+		{name: "lost behind COPY", options: toTrash, marked: []int{0, 2}, removed: []int{0, 2},
+			set: on(once(dropping("UID STORE"))), left: []imap.UID{20, 40}, copied: []imap.UID{10, 30}},
+		{name: "lost in COPY", options: toTrash, marked: []int{0, 2}, removed: []int{0, 2},
+			set: on(once(dropping("UID COPY"))), left: []imap.UID{20, 40}, copied: []imap.UID{10, 30}},
 		{name: "COPY refused", options: toTrash, marked: []int{0, 2}, left: []imap.UID{10, 20, 30, 40},
 			set: on(answering("UID COPY", "NO [OVERQUOTA] no")), code: "SYS/PERM",
 			text: "mailbox has no room left", cause: "quota"},
@@ -278,6 +282,39 @@ func TestSeenOnRetrieve(t *testing.T) {
 		if !slices.Equal(seen, want) {
 			t.Errorf("quit %v: seen are %v, want %v", quit, seen, want)
 		}
+	}
+}
+
+// What was retrieved is marked on another connection, if the first is gone, and
+// that one is closed as well.
+func TestSeenAfterLoss(t *testing.T) {
+	for _, abandoned := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFake("one", strings.Repeat("x", 1<<20))
+			a, _ := s.adapter(t, Options{OnRetrieve: SeenOnRetrieve})
+			opened, err := a.Open(context.Background(), account(a))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := opened.(*maildrop)
+			wantMessage(t, d, 0, "one")
+			if abandoned {
+				r, err := d.Retrieve(t.Context(), 1, -1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Close()
+			} else {
+				s.does(once(dropping("SELECT")))
+			}
+			d.Close()
+			if n := s.dialled(); n != 2 {
+				t.Errorf("%d connections, want 2", n)
+			}
+			if !slices.Equal(s.messages[0].flags, []string{`\Seen`}) {
+				t.Errorf("flags are %q", s.messages[0].flags)
+			}
+		}) // fails if a goroutine, and so a connection, is left
 	}
 }
 
