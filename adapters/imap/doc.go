@@ -1,9 +1,10 @@
 // Package imap opens maildrops in mailboxes of an IMAP server.
 //
 // A maildrop holds one connection. The mailbox is opened with EXAMINE, so that
-// reading changes nothing, and listed with the size of each message. Messages
-// are addressed by UID alone: sequence numbers shift when others remove mail,
-// and a UID means one message for as long as UIDVALIDITY stays (RFC 9051
+// reading changes nothing, and listed with the size of each message; a server
+// that tells no UIDNEXT, such as Courier, needs SELECT to make its UIDs last.
+// Messages are addressed by UID alone: sequence numbers shift when others remove
+// mail, and a UID means one message for as long as UIDVALIDITY stays (RFC 9051
 // §2.3.1.1). So a connection that was lost is replaced, once for each command,
 // and the session goes on if UIDVALIDITY is still the same.
 //

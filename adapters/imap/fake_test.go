@@ -26,6 +26,8 @@ type fakeServer struct {
 	greeting string // "" is OK
 	caps     string
 
+	noUIDNext bool // SELECT and EXAMINE do not tell it
+
 	mu          sync.Mutex
 	uidValidity uint32
 	messages    []*fakeMessage
@@ -184,6 +186,13 @@ func (c *fakeConn) answer(command string) {
 	case "SELECT", "EXAMINE":
 		c.send("* %d EXISTS", len(c.messages))
 		c.send("* OK [UIDVALIDITY %d] .", c.uidValidity)
+		if !c.noUIDNext {
+			next := imap.UID(1)
+			for _, m := range c.messages {
+				next = max(next, m.uid+1)
+			}
+			c.send("* OK [UIDNEXT %d] .", next)
+		}
 		if verb == "EXAMINE" {
 			c.done("OK [READ-ONLY] done")
 			return

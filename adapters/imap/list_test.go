@@ -70,13 +70,13 @@ func TestList(t *testing.T) {
 		{name: "out of order and twice", want: []uint32{10, 20, 30},
 			on: answering("UID FETCH", "* 3 FETCH (UID 30 RFC822.SIZE 3)\n* 1 FETCH (UID 10 RFC822.SIZE 3)\n* 2 FETCH (UID 20 RFC822.SIZE 3)\n* 1 FETCH (UID 10 RFC822.SIZE 3)\nOK")},
 		{name: "EXISTS is missing", want: []uint32{10, 20, 30},
-			on: answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\nOK")},
+			on: answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 31] .\nOK")},
 		{name: "EXISTS is missing, and search fails", code: "SYS/TEMP", text: "mail server refused, try again later",
 			on: func(c *fakeConn, command string) bool {
-				return answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\nOK")(c, command) || answering("UID SEARCH", "NO")(c, command)
+				return answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 31] .\nOK")(c, command) || answering("UID SEARCH", "NO")(c, command)
 			}},
 		{name: "no UIDVALIDITY", code: "SYS/PERM", text: "mail server cannot tell its messages apart over time",
-			on: answering("EXAMINE", "* 3 EXISTS\nOK [READ-ONLY] done")},
+			on: answering("EXAMINE", "* 3 EXISTS\n* OK [UIDNEXT 31] .\nOK [READ-ONLY] done")},
 		{name: "no such mailbox", code: "SYS/PERM", text: "mailbox cannot be opened on the mail server",
 			on: answering("EXAMINE", "NO what?")},
 		{name: "mailbox without rights", code: "SYS/PERM", text: "mail server does not permit this",
@@ -105,6 +105,50 @@ func TestList(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Courier gives new messages UIDs that last, and a mailbox that nobody has
+// selected a UIDVALIDITY that does, only with SELECT. It tells no UIDNEXT.
+func TestWithoutUIDNext(t *testing.T) {
+	s := newFake("one", "two", "six")
+	s.noUIDNext = true
+	lasts := false
+	s.does(func(c *fakeConn, command string) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		selects := strings.HasPrefix(command, "SELECT")
+		if !lasts && (selects || strings.HasPrefix(command, "EXAMINE")) {
+			c.uidValidity++
+			for _, m := range c.messages {
+				m.uid++
+			}
+		}
+		lasts = lasts || selects
+		return false
+	})
+	a, _ := s.adapter(t, Options{})
+	var first string
+	for range 3 {
+		d, err := a.Open(t.Context(), account(a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid := string(d.AppendUID(nil, 2))
+		if first == "" {
+			first = uid
+		}
+		if uid != first {
+			t.Errorf("unique-id was %s and is %s", first, uid)
+		}
+		wantMessage(t, d.(*maildrop), 2, "six")
+		if err := d.Delete(t.Context(), []int{0}, func(int) {}); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+		d.Close()
+		s.mu.Lock()
+		s.messages = append([]*fakeMessage{{uid: 1, raw: "old"}}, s.messages...)
+		s.mu.Unlock()
 	}
 }
 

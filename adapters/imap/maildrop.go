@@ -28,6 +28,7 @@ type maildrop struct {
 	uidValidity uint32
 	messages    listing
 	trash       string // the mailbox that removed messages are moved to; "" is none
+	copied      string // the UIDs last copied there, as a set
 	retrieved   bitset // messages retrieved whole that are still to be marked as \Seen
 	reading     bool   // a message is open
 
@@ -66,6 +67,12 @@ func (d *maildrop) open(ctx context.Context) error {
 		return err
 	}
 	data, err := d.enter(ctx)
+	if err == nil && data.UIDNext == 0 {
+		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
+		// new messages last only with SELECT, and so does UIDVALIDITY where
+		// nobody has selected the mailbox before.
+		data, err = d.reselect(ctx, selected)
+	}
 	if err != nil {
 		return err
 	}
@@ -140,6 +147,9 @@ func (d *maildrop) choose(client *imapclient.Client, names []string, m mode, dat
 		answer, err := client.Select(name, &imap.SelectOptions{ReadOnly: m == examined}).Wait()
 		if err == nil {
 			d.mailbox, d.mode, *data = name, m, answer
+			if d.conn.ReadOnly() {
+				d.mode = examined
+			}
 			return nil
 		}
 		if refusal == nil {
@@ -210,8 +220,7 @@ func (d *maildrop) ensure(ctx context.Context, m mode) error {
 				d.mailbox, d.adapter.options.Address, d.uidValidity, data.UIDValidity))
 		return d.replaced
 	}
-	if m == selected && d.conn.ReadOnly() {
-		d.mode = examined
+	if d.mode < m {
 		return gateway.Unusable("mailbox is read-only on the mail server",
 			fmt.Errorf("SELECT of %.200q at %s was answered with READ-ONLY; give the user the right to remove mail, or set on_delete = \"keep\"",
 				d.mailbox, d.adapter.options.Address))
@@ -251,23 +260,20 @@ const closeWait = 5 * time.Second
 // Close implements gateway.Maildrop. The polite end of the connection is not
 // waited for; it takes seconds at most.
 func (d *maildrop) Close() error {
-	conn := d.conn
-	if conn != nil && d.reading {
-		conn.Close()
+	if d.reading && d.conn != nil {
+		d.conn.Close()
 	}
-	if conn != nil && conn.Err() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-		if err := d.markRetrieved(ctx); err != nil {
-			d.log.Warn("retrieved messages were not marked as seen", "error", err)
-		}
-		cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	if err := d.markRetrieved(ctx); err != nil {
+		d.log.Warn("retrieved messages were not marked as seen", "error", err)
 	}
-	d.conn = nil
 	if d.unlock != nil {
 		d.unlock()
 	}
-	if conn != nil {
-		go conn.Logout(context.Background())
+	if d.conn != nil { // perhaps another than before
+		go d.conn.Logout(context.Background())
 	}
+	d.conn = nil
 	return nil
 }
