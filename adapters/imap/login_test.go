@@ -42,6 +42,7 @@ func TestLoginRefused(t *testing.T) {
 		{"NO [LIMIT] no", true, "SYS/TEMP", throttled, "poll less often"},
 		{"NO [THROTTLED] no", false, "SYS/TEMP", throttled, "poll less often"},
 		{"NO [ALERT] Too many simultaneous connections. (Failure)", false, "SYS/TEMP", throttled, "poll less often"},
+		{"NO Secretly too many connections", false, "SYS/TEMP", throttled, "Secretly"}, // the password is "secret"
 		{"NO Temporary authentication failure", false, "SYS/TEMP", failing, "server's own log"},
 		{"BAD User is authenticated but not connected.", false, "SYS/TEMP", failing, "server's own log"},
 		{"BAD what?", false, "SYS/TEMP", refused, `server answered BAD, "what?"`},

@@ -117,21 +117,38 @@ func (c *Conn) Command(ctx context.Context, text string) error {
 }
 
 // Conceal names secrets before they are sent. Some servers repeat a command that
-// they refuse: what holds one of the secrets is left out of errors and the log.
-func (c *Conn) Conceal(secrets ...string) {
-	for _, secret := range secrets {
-		c.secrets = append(c.secrets, strings.ToLower(secret))
-	}
-}
+// they refuse: a text with one of the secrets is left out of errors and the log.
+func (c *Conn) Conceal(secrets ...string) { c.secrets = append(c.secrets, secrets...) }
 
 // told is what the server says, as it may be shown.
 func (c *Conn) told(text string) string {
-	lower := strings.ToLower(text)
-	if slices.ContainsFunc(c.secrets, func(secret string) bool { return strings.Contains(lower, secret) }) {
+	if slices.ContainsFunc(c.secrets, func(secret string) bool { return repeats(text, secret) }) {
 		return "(left out, it repeats a password)"
 	}
 	return text
 }
+
+// repeats reports whether secret stands in text, in any case, and is not merely
+// a part of a word: whose password is "temp" may be told of temporary failures.
+func repeats(text, secret string) bool {
+	text, secret = strings.ToLower(text), strings.ToLower(secret)
+	inWord := func(i int) bool { // text goes on as a word from i-1 to i
+		return 0 < i && i < len(text) && alphanumeric(text[i-1]) && alphanumeric(text[i])
+	}
+	for from := 0; secret != ""; {
+		i := strings.Index(text[from:], secret)
+		if i < 0 {
+			return false
+		}
+		from += i + 1
+		if i = from - 1; !inWord(i) && !inWord(i+len(secret)) {
+			return true
+		}
+	}
+	return false
+}
+
+func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c >= 0x80 }
 
 // AllowLine raises Limits.MaxLine to octets, if it is less: before a plain
 // SEARCH, 11 octets for each message that exists and some for the rest.

@@ -224,6 +224,26 @@ func TestNothingPrivateIsTold(t *testing.T) {
 	}
 }
 
+func TestRepeats(t *testing.T) {
+	for _, tt := range []struct {
+		text, secret string
+		want         bool
+	}{
+		{"you sent temp", "Temp", true},
+		{"Temporary failure, attempt, \"TEMP\"", "temp", true},
+		{"Temporary failure, attempt", "temp", false},
+		{"you sent(a.b)", ".b", true},
+		{"you sent a.b", "a.", true},
+		{"x=a-", "a-", true},
+		{"anything", "", false},
+		{"", "a", false},
+	} {
+		if got := repeats(tt.text, tt.secret); got != tt.want {
+			t.Errorf("repeats(%q, %q) is %v", tt.text, tt.secret, got)
+		}
+	}
+}
+
 // No level of the log has what was sent.
 func TestLogHasNoPassword(t *testing.T) {
 	var log bytes.Buffer
