@@ -87,8 +87,9 @@ func newMemServer(t *testing.T, caps imap.CapSet) *memServer {
 	done := make(chan error)
 	go func() { done <- server.Serve(m.Listener) }()
 	t.Cleanup(func() {
-		server.Close()
+		m.Listener.Close() // first: Server.Close must not meet a Serve that only begins
 		<-done
+		server.Close()
 	})
 	return m
 }

@@ -107,9 +107,9 @@ func (s Script) has(name string) bool {
 
 // TestScripts runs the scripts that fit over new fixtures, without a bubble.
 func TestScripts(t *testing.T, newFixture func(t *testing.T) Fixture) {
+	exact := newFixture(t).Exact
 	for _, s := range Scripts(t) {
-		f := newFixture
-		if s.Waits() || s.Exact() && !f(t).Exact {
+		if s.Waits() || s.Exact() && !exact {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) { s.Run(t, newFixture(t)) })
