@@ -304,8 +304,11 @@ func answering(prefix, answer string) func(*fakeConn, string) bool {
 
 // once is on for the first command that it answers.
 func once(on func(*fakeConn, string) bool) func(*fakeConn, string) bool {
+	var mu sync.Mutex // a connection may take the place of another
 	used := false
 	return func(c *fakeConn, command string) bool {
+		mu.Lock()
+		defer mu.Unlock()
 		if used {
 			return false
 		}
