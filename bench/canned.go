@@ -53,9 +53,14 @@ func (s *canned) addr() string { return s.listener.Addr().String() }
 
 func (s *canned) close() { s.listener.Close() }
 
+var cannedWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+
 // serve ends with the connection; what goes wrong is for the client to notice.
 func (s *canned) serve(nc net.Conn) {
-	in, out := bufio.NewReader(nc), bufio.NewWriterSize(nc, 64<<10)
+	out := cannedWriters.Get().(*bufio.Writer)
+	defer cannedWriters.Put(out)
+	out.Reset(nc)
+	in := bufio.NewReader(nc)
 	out.WriteString("+OK\r\n")
 	user, drop := "", new(cannedDrop)
 	for {

@@ -10,8 +10,8 @@ import (
 
 // Measures of the chart, in user units: about pixels.
 const (
-	chartWidth = 900
-	labelWidth = 330 // for titles, left of the bars
+	chartWidth = 940
+	labelWidth = 368 // for titles, left of the bars
 	valueWidth = 90  // for figures, right of the longest bar
 	rowHeight  = 24
 	barHeight  = 12

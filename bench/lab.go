@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// oneWay is the delay before the far IMAP server: 40 ms for a round trip.
+// oneWay is the delay before the far IMAP server: 40 ms for a round trip, as
+// farAway says.
 const oneWay = 20 * time.Millisecond
 
 // lab is all that works run on. Servers start when they are needed.

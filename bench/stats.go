@@ -54,6 +54,13 @@ func figure(v float64) string {
 	if digits > 0 {
 		return s
 	}
+	return commas(s)
+}
+
+// count writes a number of things.
+func count(n int) string { return commas(strconv.Itoa(n)) }
+
+func commas(s string) string {
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

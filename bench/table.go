@@ -62,9 +62,9 @@ func (o outcome) cells() []string {
 		if o.reached() {
 			verdict = "ok"
 		}
-		target = figure(o.row.ratio)
+		target = fmt.Sprintf("%g", o.row.ratio)
 		if o.limit > 0 {
-			target = fmt.Sprintf("%s %s", figure(o.limit), o.unit)
+			target = fmt.Sprintf("%.4g %s", o.limit, o.unit)
 		}
 		if o.why != "" {
 			target += ", " + o.why
