@@ -1,0 +1,110 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pop3gw/gateway"
+)
+
+// counted is a maildrop whose messages differ in their number alone: it costs
+// nothing itself. It is its own adapter.
+type counted struct {
+	messages int
+	body     []byte
+}
+
+func (d *counted) Open(context.Context, gateway.Account) (gateway.Maildrop, error) { return d, nil }
+func (d *counted) Len() int                                                        { return d.messages }
+func (d *counted) Size(int) int64                                                  { return int64(len(d.body)) }
+func (d *counted) Close() error                                                    { return nil }
+
+func (d *counted) AppendUID(dst []byte, i int) []byte {
+	return strconv.AppendInt(append(dst, "1600000000.M"...), int64(1_000_000+i), 10)
+}
+
+func (d *counted) Retrieve(context.Context, int, int) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(d.body)), nil
+}
+
+func (d *counted) Delete(context.Context, []int, func(int)) error {
+	return errors.New("a benchmark removes nothing")
+}
+
+// benchmarkReplies sends a batch of commands in one piece, again and again, and
+// reads the octets of its replies.
+func benchmarkReplies(b *testing.B, d *counted, commands string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := &gateway.Server{Accounts: anyone{d}, Log: slog.New(slog.DiscardHandler)}
+	go server.Serve(listener, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways})
+	nc, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		nc.Close()
+		server.Shutdown(context.Background())
+	})
+	exchange(b, nc, "USER ann\r\nPASS x\r\nNONSENSE\r\n")
+	octets := exchange(b, nc, commands+"NONSENSE\r\n") - exchange(b, nc, "NONSENSE\r\n")
+	b.SetBytes(int64(octets))
+	b.ReportAllocs()
+	buf := make([]byte, 256<<10)
+	for b.Loop() {
+		go io.WriteString(nc, commands)
+		for left := octets; left > 0; {
+			n, err := nc.Read(buf[:min(left, len(buf))])
+			if err != nil {
+				b.Fatal(err)
+			}
+			left -= n
+		}
+	}
+}
+
+// exchange sends commands, the last of which is none, and reads up to its -ERR.
+func exchange(b *testing.B, nc net.Conn, commands string) (octets int) {
+	b.Helper()
+	go io.WriteString(nc, commands)
+	var got []byte
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := nc.Read(buf)
+		if err != nil {
+			b.Fatalf("%v after %q", err, got[max(0, len(got)-100):])
+		}
+		got = append(got, buf[:n]...)
+		tail := got[bytes.LastIndexByte(got[:len(got)-1], '\n')+1:]
+		if bytes.HasPrefix(tail, []byte("-ERR ")) && got[len(got)-1] == '\n' {
+			return len(got)
+		}
+	}
+}
+
+// BenchmarkSession has pipelined batches of 1,000 commands and listings of
+// 100,000 messages go through a whole session, over loopback.
+func BenchmarkSession(b *testing.B) {
+	var noop, list strings.Builder
+	for i := range 1000 {
+		noop.WriteString("NOOP\r\n")
+		fmt.Fprintf(&list, "LIST %d\r\n", i+1)
+	}
+	many := &counted{messages: 100_000, body: []byte("x\n")}
+	b.Run("NOOP", func(b *testing.B) { benchmarkReplies(b, many, noop.String()) })
+	b.Run("LIST-n", func(b *testing.B) { benchmarkReplies(b, many, list.String()) })
+	b.Run("LIST", func(b *testing.B) { benchmarkReplies(b, many, "LIST\r\n") })
+	b.Run("UIDL", func(b *testing.B) { benchmarkReplies(b, many, "UIDL\r\n") })
+	large := &counted{messages: 1, body: bytes.Repeat([]byte(strings.Repeat("x", 75)+"\n"), 100_000)}
+	b.Run("RETR", func(b *testing.B) { benchmarkReplies(b, large, "RETR 1\r\n") })
+}
