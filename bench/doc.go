@@ -3,7 +3,7 @@
 //
 //	go run ./bench                          all of it, some ten minutes
 //	go run ./bench -short                   small sizes, to see that it works
-//	go run ./bench -only download           the works with this in their names
+//	go run ./bench -only download           the works of this name
 //	go run ./bench -svg docs/performance.svg -doc docs/performance.md
 //
 // It needs Linux, root (Dovecot does) and the Debian packages dovecot-pop3d and

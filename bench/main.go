@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,7 +27,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.short, "short", false, "small sizes: shows that everything works, the figures mean little")
-	flag.StringVar(&o.only, "only", "", "run only the works with `name` in their names, or with one of several between commas")
+	flag.StringVar(&o.only, "only", "", "run only the works with this `name`, or with it as a part of theirs; several between commas")
 	flag.IntVar(&o.runs, "runs", 7, "turns of each contender; works that take long have fewer")
 	flag.StringVar(&o.svg, "svg", "", "draw the ratios into this SVG `file`")
 	flag.StringVar(&o.doc, "doc", "", "put the table into this Markdown `file`, between its marks")
@@ -71,7 +72,8 @@ func run(ctx context.Context, o options) (err error) {
 	for _, w := range works {
 		begin := time.Now()
 		got, err := w.run(ctx, o.runs)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // what was measured so far is shown, and no file written
+			writeTable(os.Stdout, all)
 			return errors.Join(failed, ctx.Err())
 		}
 		if err != nil {
@@ -104,18 +106,20 @@ func (o options) write(all []outcome, environment string) error {
 	return failed
 }
 
-// selected are the works with a part of only, between commas, in their names.
+// selected are the works that only names, between commas: by their name, or
+// else by a part of it.
 func selected(all []work, only string) []work {
-	var some []work
-	for _, w := range all {
-		for part := range strings.SplitSeq(only, ",") {
-			if strings.Contains(w.name, strings.TrimSpace(part)) {
-				some = append(some, w)
-				break
+	chosen := make(map[string]bool)
+	for part := range strings.SplitSeq(only, ",") {
+		part = strings.TrimSpace(part)
+		exact := slices.ContainsFunc(all, func(w work) bool { return w.name == part })
+		for _, w := range all {
+			if w.name == part || !exact && strings.Contains(w.name, part) {
+				chosen[w.name] = true
 			}
 		}
 	}
-	return some
+	return slices.DeleteFunc(slices.Clone(all), func(w work) bool { return !chosen[w.name] })
 }
 
 func names(all []work) string {

@@ -68,8 +68,18 @@ func TestWorksAreWhole(t *testing.T) {
 			t.Error("two clients of a storm would meet in one maildrop")
 		}
 	}
-	if got := names(selected(l.works(full), "poll-10, idle")); !strings.Contains(got, "poll-10, poll-1000,") || !strings.Contains(got, "idle") || strings.Contains(got, "storm") {
-		t.Errorf("selected %s", got)
+	for only, want := range map[string]string{
+		"poll-10, storm": "poll-10, storm", // not poll-1000, not imap-storm
+		"big":            "big",
+		"-storm,-big":    "imap-big, imap-storm",
+		"nothing":        "",
+	} {
+		if got := names(selected(l.works(full), only)); got != want {
+			t.Errorf("%q selects %s, want %s", only, got, want)
+		}
+	}
+	if got := len(selected(l.works(full), "")); got != len(l.works(full)) {
+		t.Errorf("without -only %d works run", got)
 	}
 }
 
