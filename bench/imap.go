@@ -15,18 +15,21 @@ import (
 // rawIMAP is an IMAP connection that does nothing beyond the commands it is
 // told: what no gateway before the same server can exceed.
 type rawIMAP struct {
-	nc  net.Conn
-	in  *bufio.Reader
-	tag int
+	nc     net.Conn
+	forget func() bool // drops the watch on the context
+	in     *bufio.Reader
+	tag    int
 }
 
-// examine connects, logs user in and opens INBOX read-only.
+// examine connects, logs user in and opens INBOX read-only. The connection ends
+// with ctx.
 func examine(ctx context.Context, addr, user string) (*rawIMAP, error) {
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	c := &rawIMAP{nc: nc, in: bufio.NewReaderSize(nc, readSize)}
+	c.forget = context.AfterFunc(ctx, func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(replyTimeout))
 	if _, err = c.in.ReadSlice('\n'); err == nil { // the greeting
 		_, err = c.command("LOGIN " + user + " " + password)
@@ -35,13 +38,16 @@ func examine(ctx context.Context, addr, user string) (*rawIMAP, error) {
 		_, err = c.command("EXAMINE INBOX")
 	}
 	if err != nil {
-		nc.Close()
+		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *rawIMAP) close() { c.nc.Close() }
+func (c *rawIMAP) close() {
+	c.forget()
+	c.nc.Close()
+}
 
 // command runs a command to its completion, which must be OK. literals is the
 // number of octets in the literals of its answer.

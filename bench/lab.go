@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -123,11 +124,13 @@ func (l *lab) fill(works []work) error {
 
 // close stops every server and removes every file.
 func (l *lab) close() error {
+	var stopping sync.WaitGroup
 	for _, s := range []*server{l.gateway, l.gatewayNear, l.gatewayFar, l.dovecot, l.imapcNear, l.imapcFar, l.upstream} {
 		if s != nil {
-			s.stop()
+			stopping.Go(s.stop)
 		}
 	}
+	stopping.Wait()
 	if l.path != nil {
 		l.path.close()
 	}
