@@ -76,7 +76,8 @@ func newLab(ctx context.Context) (l *lab, err error) {
 	if l.imapcFar, err = dovecotIMAPC(l.file("imapc-far"), indexes, l.path.addr()); err != nil {
 		return nil, err
 	}
-	if l.canned, err = newCanned(l.mail("canned")); err != nil {
+	// pop3gw renames nothing, so that its mail can be read here too.
+	if l.canned, err = newCanned(l.mail("gateway")); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -113,7 +114,7 @@ func (l *lab) fill(works []work) error {
 			}
 		}
 	}
-	roots := []string{l.mail("gateway"), l.mail("dovecot"), l.mail("upstream"), l.mail("canned")}
+	roots := []string{l.mail("gateway"), l.mail("dovecot"), l.mail("upstream")}
 	for _, root := range roots {
 		if err := os.MkdirAll(root, 0o755); err != nil {
 			return err
