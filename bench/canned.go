@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -29,7 +30,9 @@ type cannedDrop struct {
 }
 
 func newCanned(mail string) (*canned, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	plain := net.ListenConfig{KeepAlive: -1}
+	plain.SetMultipathTCP(false) // which costs time, and nothing here is to
+	l, err := plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
