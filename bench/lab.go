@@ -120,7 +120,7 @@ func (l *lab) fill(works []work) error {
 			return err
 		}
 	}
-	return errors.Join(os.WriteFile(l.file("users"), []byte(users.String()), 0o644), writeMail(roots, boxes))
+	return errors.Join(os.WriteFile(l.file("users"), []byte(users.String()), 0o644), writeMail(roots, boxes, mailUID))
 }
 
 // close stops every server and removes every file.

@@ -39,22 +39,22 @@ func mailboxes(n int, b mailbox) []mailbox {
 // newShare is the part of the messages that lies in new/, not in cur/.
 const newShare = 0.1
 
-// writeMail writes the Maildir root/user of each box below every root. The
-// copies are hard links: servers rename and remove mail, and never write to it.
-func writeMail(roots []string, boxes []mailbox) error {
+// writeMail writes the Maildir root/user of each box below every root, owned by
+// uid. The copies are hard links: servers rename and remove mail, and never write to it.
+func writeMail(roots []string, boxes []mailbox, uid int) error {
 	var group errgroup.Group
 	group.SetLimit(runtime.NumCPU())
 	for _, b := range boxes {
-		group.Go(func() error { return b.write(roots) })
+		group.Go(func() error { return b.write(roots, uid) })
 	}
 	return group.Wait()
 }
 
-func (b mailbox) write(roots []string) error {
+func (b mailbox) write(roots []string, uid int) error {
 	for _, root := range roots {
 		for _, sub := range []string{"", "cur", "new", "tmp"} {
 			dir := filepath.Join(root, b.user, sub)
-			if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(dir, mailUID, mailUID)); err != nil {
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(dir, uid, -1)); err != nil {
 				return err
 			}
 		}
@@ -67,7 +67,7 @@ func (b mailbox) write(roots []string) error {
 			sub, info = "new", ""
 		}
 		first := filepath.Join(roots[0], b.user, sub, name+info)
-		if err := writeOwned(first, g.message(i)); err != nil {
+		if err := writeOwned(first, g.message(i), uid); err != nil {
 			return err
 		}
 		for _, root := range roots[1:] {
@@ -79,13 +79,13 @@ func (b mailbox) write(roots []string) error {
 	return nil
 }
 
-func writeOwned(path string, content []byte) error {
+func writeOwned(path string, content []byte, uid int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Chown(mailUID, mailUID), f.Close())
+	return errors.Join(err, f.Chown(uid, -1), f.Close())
 }
 
 // generator makes the messages of one mailbox, one after the other.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -163,7 +164,7 @@ func TestLiteralAtEnd(t *testing.T) {
 func BenchmarkPoll(b *testing.B) {
 	dir := b.TempDir()
 	box := mailbox{user: "ann", messages: 100, octets: 1000}
-	if err := writeMail([]string{dir}, []mailbox{box}); err != nil {
+	if err := writeMail([]string{dir}, []mailbox{box}, os.Getuid()); err != nil {
 		b.Fatal(err)
 	}
 	s, err := newCanned(dir)
