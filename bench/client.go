@@ -195,9 +195,10 @@ func (c *client) message(w io.Writer) (octets int64, first time.Time, err error)
 			c.start += len(".\r\n")
 			return octets, first, err
 		case pending[i+3] == '.':
-			err = take(i + 2)
-			c.start++ // the dot that was added
-			continue
+			if err = take(i + 2); err == nil {
+				c.start++ // the dot that was added
+				continue
+			}
 		default:
 			return octets, first, fmt.Errorf("a line of the message begins with a single dot: %.40q", pending[i+2:])
 		}

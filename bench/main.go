@@ -141,12 +141,13 @@ func environment(ctx context.Context, o options) string {
 		kernel = []byte("of unknown version")
 	}
 	version, _, _ := strings.Cut(string(dovecot), " ")
+	release, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-") // less the distribution's suffix
 	sizes := ""
 	if o.short {
 		sizes = ", small sizes"
 	}
 	return fmt.Sprintf("%s, %d cores (%s), Linux %s, %s, Dovecot %s, %d turns%s", time.Now().UTC().Format(time.DateOnly),
-		runtime.NumCPU(), processor(), strings.TrimSpace(string(kernel)), runtime.Version(), strings.TrimSpace(version), o.runs, sizes)
+		runtime.NumCPU(), processor(), release, runtime.Version(), strings.TrimSpace(version), o.runs, sizes)
 }
 
 func processor() string {
