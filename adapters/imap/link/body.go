@@ -54,6 +54,7 @@ type Body struct {
 	x       *exchange
 	uid     uint32
 	section Section
+	unwatch func() bool // not nil for one of Bodies: the end of its context is of no concern any more
 
 	items items  // of the response being read
 	named uint32 // UID in that response, 0 for none yet
@@ -126,7 +127,7 @@ func (b *Body) scan() (found bool, err error) {
 			if b.named, err = b.items.uid(); err != nil {
 				return false, err
 			}
-		case ok && (b.named == 0 || b.named == b.uid):
+		case ok && (b.named == 0 || b.named == b.uid || b.ofMany()):
 			b.quoted, b.size, found, err = b.items.text()
 			if b.literal = b.quoted == nil; b.literal {
 				b.left = b.size
@@ -155,9 +156,16 @@ func (b *Body) note() {
 // that: then this is the whole section.
 func (b *Body) Size() int64 { return b.size }
 
+// UID is that of the message. For one of Bodies it is 0 while the server has not
+// told it.
+func (b *Body) UID() imap.UID { return imap.UID(b.uid) }
+
+// ofMany reports whether it is one of Bodies.
+func (b *Body) ofMany() bool { return b.unwatch != nil }
+
 // Read reads the body, from the network into p with no copy between where p is
 // large. It returns io.EOF only after all octets were read and the server has
-// completed the command with OK. A connection that ends sooner is an error,
+// completed the command with OK, or for one of Bodies the response. A connection that ends sooner is an error,
 // such as io.ErrUnexpectedEOF, never io.EOF.
 func (b *Body) Read(p []byte) (int, error) {
 	switch {
@@ -187,8 +195,9 @@ func (b *Body) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// finish reads what comes behind the body, up to the command's completion, and
-// makes sure that the body was the one asked for.
+// finish reads what comes behind the body, up to the command's completion or for
+// one of Bodies to the end of the response, and makes sure that the body was the
+// one asked for.
 func (b *Body) finish() error {
 	x := b.x
 	x.c.wire.progress = true // whoever reads the body may have taken their time
@@ -201,8 +210,14 @@ func (b *Body) finish() error {
 	if err := b.scanRest(); err != nil {
 		return x.fail(err)
 	}
+	if b.ofMany() && b.uid == 0 {
+		b.uid = b.named
+	}
 	if b.named != 0 && b.named != b.uid {
 		return x.c.fail(fmt.Errorf("%w: the body of UID %d in place of %d", ErrProtocol, b.named, b.uid))
+	}
+	if b.ofMany() {
+		return nil
 	}
 	for sure := false; ; {
 		b.note()
@@ -283,4 +298,10 @@ func (b *Body) failure() error {
 	return b.err
 }
 
-func (b *Body) release() { b.x.end() }
+func (b *Body) release() {
+	if b.ofMany() {
+		b.unwatch()
+		return
+	}
+	b.x.end()
+}

@@ -1,20 +1,24 @@
 package link
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 )
 
-// exchange is one command of our own and the responses until its completion.
-// It has the stream until end.
+// exchange is a command of our own, or some that are sent before the first is
+// answered, and the responses until all are completed. It has the stream until
+// end.
 type exchange struct {
 	c     *Conn
-	tag   []byte
-	done  func() // releases the connection
-	over  bool   // the command has been completed
-	err   error  // and how
-	ended bool   // end was called
+	tags  [][]byte // of the commands that have not been completed
+	done  func()   // releases the connection
+	over  bool     // all commands have been completed
+	err   error    // and how: the first error
+	ended bool     // end was called
 }
 
 // exchange sends a command, without its tag and line end.
@@ -27,10 +31,9 @@ func (c *Conn) exchange(ctx context.Context, command string) (*exchange, error) 
 		done()
 		return nil, err
 	}
-	c.tag++
-	x := &exchange{c: c, done: done, tag: strconv.AppendInt([]byte{'F'}, int64(c.tag), 10)}
+	x := &exchange{c: c, done: done}
 	c.wire.bound(c.limits.Operation)
-	if err := c.send(x.tag, command); err != nil {
+	if err := x.send(command); err != nil {
 		x.over = true // nothing left
 		x.end()
 		return nil, err
@@ -38,9 +41,20 @@ func (c *Conn) exchange(ctx context.Context, command string) (*exchange, error) 
 	return x, nil
 }
 
-// next returns the data of the next FETCH response, and false when the command
-// has been completed: err is then nil for OK, *imap.Error for NO and BAD, or why
-// the connection broke. Everything else is routed as usual.
+// send sends another command, if the exchange is not over.
+func (x *exchange) send(command string) error {
+	x.c.tag++
+	tag := strconv.AppendInt([]byte{'F'}, int64(x.c.tag), 10)
+	if err := x.c.send(tag, command); err != nil {
+		return err
+	}
+	x.tags = append(x.tags, tag)
+	return nil
+}
+
+// next returns the data of the next FETCH response, and false when all commands
+// have been completed: err is then nil for OK, *imap.Error for NO and BAD, or
+// why the connection broke. Everything else is routed as usual.
 func (x *exchange) next() (items items, more bool, err error) {
 	if x.over {
 		return items, false, x.err
@@ -58,13 +72,19 @@ func (x *exchange) next() (items items, more bool, err error) {
 				return newItems(x.c.r, seq, list), true, nil
 			}
 		}
-		if string(tag) == string(x.tag) {
+		if i := slices.IndexFunc(x.tags, func(t []byte) bool { return bytes.Equal(t, tag) }); i >= 0 {
 			st := parseStatus(rest)
 			err, ok := x.c.completion(st)
 			if !ok {
-				err = x.c.fail(errNeither)
+				return items, false, x.complete(x.c.fail(errNeither))
 			}
-			return items, false, x.complete(err)
+			x.err = cmp.Or(x.err, err)
+			// Not always in the order of the commands: Dovecot may answer two
+			// with all their data first and both completions behind it.
+			if x.tags = slices.Delete(x.tags, i, i+1); len(x.tags) == 0 {
+				return items, false, x.complete(x.err)
+			}
+			continue
 		}
 		if err := x.c.relay(line); err != nil {
 			return items, false, x.complete(err)
@@ -80,7 +100,7 @@ func (x *exchange) complete(err error) error {
 // fail ends the connection, because of an error of x.c.r or of what was read.
 func (x *exchange) fail(err error) error { return x.complete(x.c.readFailed(err)) }
 
-// finish reads until the command is completed, and drops FETCH responses.
+// finish reads until the commands are completed, and drops FETCH responses.
 func (x *exchange) finish() error {
 	for {
 		items, more, err := x.next()
