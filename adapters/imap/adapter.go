@@ -19,6 +19,7 @@ type Adapter struct {
 	locks   *gateway.Locks
 	log     *slog.Logger
 	sizes   corrections
+	held    budget // of messages that came out of order
 }
 
 var (

@@ -34,7 +34,7 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 	if size := d.Size(i); lines >= 0 && size > maxWholeForTop && int64(lines) < size {
 		m.section.Octets = firstPiece
 	}
-	if err := d.retry(ctx, examined, m.fetch); err != nil {
+	if err := d.retry(ctx, examined, m.open); err != nil {
 		return nil, m.explain(err)
 	}
 	d.reading = true
@@ -48,16 +48,34 @@ type message struct {
 	i       int
 	retr    bool         // asked for by RETR, not by TOP
 	section link.Section // what body is; Octets is 0 for all of the message
-	body    *link.Body
+	body    body
 	err     error // what Read ends with
 	closed  bool
 }
 
+// body is a message, or a piece of one, of so many octets.
+type body interface {
+	io.ReadCloser
+	Size() int64
+}
+
 func (m *message) uid() imap.UID { return imap.UID(m.d.messages.uids[m.i]) }
 
-func (m *message) fetch() (err error) {
-	m.body, err = m.d.conn.FetchBody(m.ctx, m.uid(), m.section)
-	return err
+// open begins to read, from what was prefetched if it is there.
+func (m *message) open() (err error) {
+	if m.body, err = m.d.prefetched(m); m.body != nil || err != nil {
+		return err
+	}
+	return m.fetch()
+}
+
+func (m *message) fetch() error {
+	body, err := m.d.conn.FetchBody(m.ctx, m.uid(), m.section)
+	if err != nil {
+		return err
+	}
+	m.body = body
+	return nil
 }
 
 func (m *message) explain(err error) error {
@@ -130,6 +148,9 @@ func (m *message) Close() error {
 		return m.err
 	case err != nil:
 		return m.explain(err)
+	}
+	if m.retr {
+		m.d.sequence.add(m.i)
 	}
 	if m.retr && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
 		m.d.retrieved.add(m.i)

@@ -31,6 +31,9 @@ type maildrop struct {
 	copied      string // the UIDs last copied there, as a set
 	retrieved   bitset // messages retrieved whole that are still to be marked as \Seen
 	reading     bool   // a message is open
+	sequence    sequence
+	ahead       *ahead // nil while nothing is prefetched
+	alone       bool   // prefetching does not work with this server
 
 	conn *link.Conn // nil until there was one
 	caps imap.CapSet
@@ -185,6 +188,7 @@ func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
 		}
 		if lost := d.conn.Err(); lost != nil {
 			d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
+			d.stopAhead(ctx)
 			d.conn.Close()
 			if err := d.dial(ctx); err != nil {
 				return err
@@ -265,6 +269,7 @@ func (d *maildrop) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
+	d.stopAhead(ctx)
 	if err := d.markRetrieved(ctx); err != nil {
 		d.log.Warn("retrieved messages were not marked as seen", "error", err)
 	}

@@ -39,6 +39,11 @@ type Options struct {
 	// due ("60s").
 	ResponseTimeout time.Duration `toml:"response_timeout"`
 
+	// Prefetch is how much of the messages that follow a session asks for ahead
+	// of its client, once that gets one after the other ("16MB"). What the
+	// client has not taken waits at the server.
+	Prefetch Octets `toml:"prefetch"`
+
 	// Mailbox is the mailbox that is served ("INBOX").
 	Mailbox string `toml:"mailbox"`
 	// Folders lets a client open another mailbox as name+Folder (false).
@@ -70,6 +75,37 @@ type Options struct {
 	MasterPasswordFile string `toml:"master_password_file"`
 	// MasterSeparator stands between name and master ("*").
 	MasterSeparator string `toml:"master_separator"`
+}
+
+// Octets is a number of octets. None stands for 0 in a field whose zero value is
+// a default.
+type Octets int64
+
+// None is no octets at all.
+const None Octets = -1
+
+// UnmarshalText takes "0", or a whole number of "KB" or "MB" of 1024 and 1024 *
+// 1024 octets.
+func (o *Octets) UnmarshalText(text []byte) error {
+	s := string(text)
+	if s == "0" {
+		*o = None
+		return nil
+	}
+	digits, unit := strings.TrimRight(s, "KMB"), int64(1<<10)
+	switch s[len(digits):] {
+	case "KB":
+	case "MB":
+		unit = 1 << 20
+	default:
+		digits = ""
+	}
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || n <= 0 {
+		return fmt.Errorf(`found %q; allowed are "0" and sizes such as "512KB" or "16MB"`, s)
+	}
+	*o = Octets(n * unit)
+	return nil
 }
 
 // TLSMode is how a connection is encrypted; "" is Implicit.
@@ -157,6 +193,7 @@ func (o Options) complete() (Options, error) {
 	); err != nil {
 		return o, err
 	}
+	o.Prefetch = cmp.Or(o.Prefetch, 16<<20)
 	o.Mailbox = cmp.Or(o.Mailbox, "INBOX")
 	o.MasterSeparator = cmp.Or(o.MasterSeparator, "*")
 

@@ -21,6 +21,7 @@ func TestOptions(t *testing.T) {
 		server_name = "mail.example.org"
 		connect_timeout = "5s"
 		response_timeout = "7s"
+		prefetch = "512KB"
 		mailbox = "Scans"
 		folders = true
 		on_delete = "move"
@@ -40,7 +41,7 @@ func TestOptions(t *testing.T) {
 	}
 	want := Options{
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
-		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second,
+		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10,
 		Mailbox: "Scans", Folders: true,
 		OnDelete: MoveToTrash, TrashMailbox: "Bin", OnRetrieve: SeenOnRetrieve, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
@@ -55,10 +56,25 @@ func TestOptions(t *testing.T) {
 
 	defaults, err := Options{Address: "imap.example.org"}.complete()
 	if err != nil || defaults != (Options{
-		Address: "imap.example.org:993", TLS: Implicit, Mailbox: "INBOX", OnDelete: Expunge, OnRetrieve: KeepOnRetrieve,
+		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, Mailbox: "INBOX", OnDelete: Expunge, OnRetrieve: KeepOnRetrieve,
 		UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse, MasterSeparator: "*",
 	}) {
 		t.Errorf("defaults are %+v, %v", defaults, err)
+	}
+}
+
+func TestOctets(t *testing.T) {
+	for text, want := range map[string]Octets{"0": None, "1KB": 1024, "16MB": 16 << 20, "2147483647MB": 2147483647 << 20} {
+		var o Octets
+		if err := o.UnmarshalText([]byte(text)); err != nil || o != want {
+			t.Errorf("%s is %d, %v; want %d", text, o, err, want)
+		}
+	}
+	for _, text := range []string{"", "16", "MB", "0MB", "-1MB", "1.5MB", "1 MB", "1GB", "1KMB", "KB1", "1BM", "99999999999MB"} {
+		var o Octets
+		if err := o.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), `"16MB"`) {
+			t.Errorf("%q is %d, %v", text, o, err)
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	if err := d.PermitDelete(marked[0]); err != nil {
 		return err
 	}
+	d.stopAhead(ctx)
 	// Those that are moved keep the flag.
 	if err := d.markRetrieved(ctx); err != nil {
 		d.log.Warn("retrieved messages were not marked as seen", "error", err)

@@ -1,0 +1,273 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/emersion/go-imap/v2"
+
+	"pop3gw/adapters/imap/link"
+)
+
+const (
+	// The first window is cheap to give up; each next one is larger, so that
+	// a client that goes on soon has windows of full size.
+	firstWindow  = 128 << 10
+	windowGrowth = 4
+	// maxHeld bounds the memory for messages that came out of order, in octets
+	// of all sessions of an adapter.
+	maxHeld = 256 << 20
+)
+
+// sequence counts the messages that were retrieved whole one after the other.
+type sequence struct {
+	next int // the index that continues it
+	n    int
+}
+
+// goesOn reports whether i goes on a sequence that was no coincidence.
+func (s *sequence) goesOn(i int) bool { return s.n >= 2 && i == s.next }
+
+// add notes that i was retrieved.
+func (s *sequence) add(i int) {
+	if i != s.next {
+		s.n = 0
+	}
+	s.next, s.n = i+1, s.n+1
+}
+
+// ahead is a row of messages asked for before the client did, by index. They are
+// read as the client gets them: what is still to come waits at the server.
+//
+// They are asked for in windows, a command for each. A window is asked for while
+// the one before it is still to come, so that the server always has something to
+// send.
+type ahead struct {
+	d      *maildrop
+	bodies *link.Bodies   // nil once all have come
+	taken  int            // behind the last message that the client got
+	latest int            // first of the latest window
+	asked  int            // behind it
+	octets int64          // of the messages from taken to asked
+	window int64          // octets of the latest window, at most
+	held   map[int][]byte // messages that came before their turn
+	room   int64          // octets of which there may be more
+}
+
+// prefetched returns a message that was, or is now, asked for together with
+// those behind it. If m is to be fetched alone, it returns nil, and the
+// connection is free.
+func (d *maildrop) prefetched(m *message) (body, error) {
+	if a := d.ahead; a != nil && m.retr && m.i == a.taken && m.i < a.asked {
+		b, err := a.take(m.ctx)
+		if b != nil || err != nil {
+			return b, err
+		}
+		if len(a.held) > 0 && a.bodies == nil { // it alone is missing
+			a.advance()
+			return nil, nil
+		}
+	}
+	d.stopAhead(m.ctx)
+	limit := int64(d.adapter.options.Prefetch)
+	if d.alone || !m.retr || !d.sequence.goesOn(m.i) || m.i+1 == d.Len() || d.Size(m.i) > limit {
+		return nil, nil
+	}
+	a := &ahead{d: d, taken: m.i, asked: m.i, room: limit}
+	var err error
+	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow()); err != nil {
+		return nil, err
+	}
+	d.ahead = a
+	b, err := a.take(m.ctx)
+	if b == nil && err == nil && len(a.held) == 0 {
+		d.stopAhead(m.ctx)
+	} else if b == nil && err == nil {
+		a.advance()
+	}
+	return b, err
+}
+
+// stopAhead gives up what was prefetched, so that the connection is free. If
+// much is still to come, the connection ends.
+func (d *maildrop) stopAhead(ctx context.Context) {
+	a := d.ahead
+	if a == nil {
+		return
+	}
+	d.ahead = nil
+	for _, raw := range a.held {
+		d.adapter.held.give(int64(len(raw)))
+	}
+	a.held = nil
+	if a.bodies != nil {
+		a.bodies.Abandon(ctx, a.octets)
+		a.bodies = nil
+	}
+}
+
+// grow adds a window and returns its UIDs, or "" if there is none to add.
+func (a *ahead) grow() string {
+	limit, first, end := int64(a.d.adapter.options.Prefetch), a.asked, a.asked
+	a.window = min(max(firstWindow, windowGrowth*a.window), limit)
+	// At least one message, but none that is too large for any window.
+	for octets := int64(0); end < a.d.Len(); end++ {
+		size := a.d.Size(end)
+		if octets += size; size > limit || octets > a.window && end > first {
+			break
+		}
+	}
+	set, n := uidSet(a.d.messages.uids[first:end])
+	a.latest, a.asked = first, first+n
+	for i := first; i < a.asked; i++ {
+		a.octets += a.d.Size(i)
+	}
+	return set
+}
+
+// uidSet writes the first n of uids as the set of a command, as many as fit in
+// one. Only neighbours share a range: in a gap there may be a message that was
+// not listed.
+func uidSet(uids []uint32) (set string, n int) {
+	var b []byte
+	for n < len(uids) && len(b) < maxSetOctets-len("4294967295:4294967295") {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		first := n
+		for n++; n < len(uids) && uids[n] == uids[n-1]+1; n++ {
+		}
+		b = strconv.AppendUint(b, uint64(uids[first]), 10)
+		if n-1 > first {
+			b = strconv.AppendUint(append(b, ':'), uint64(uids[n-1]), 10)
+		}
+	}
+	return string(b), n
+}
+
+// take returns the next message, or nil if it does not come.
+func (a *ahead) take(ctx context.Context) (body, error) {
+	i := a.taken
+	if raw, ok := a.held[i]; ok {
+		delete(a.held, i)
+		a.room += int64(len(raw))
+		a.d.adapter.held.give(int64(len(raw)))
+		a.advance()
+		return heldBody{bytes.NewReader(raw)}, nil
+	}
+	for a.bodies != nil {
+		b, err := a.bodies.Next(ctx)
+		if err != nil {
+			return nil, a.ended(err)
+		}
+		j, listed := slices.BinarySearch(a.d.messages.uids, uint32(b.UID()))
+		_, twice := a.held[j]
+		switch {
+		case !listed || j < i || j >= a.asked || twice:
+			return nil, a.giveUp(ctx, errUnwanted)
+		case j > i: // those between are missing, or come later
+			if err := a.hold(ctx, j, b); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		a.advance()
+		if i >= a.latest {
+			if set := a.grow(); set != "" {
+				if err := a.bodies.More(set); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return b, nil
+	}
+	return nil, nil
+}
+
+// advance passes over the next message.
+func (a *ahead) advance() {
+	a.octets -= a.d.Size(a.taken)
+	a.taken++
+}
+
+// hold keeps a message that came before its turn. If there is no room for it,
+// prefetching ends.
+func (a *ahead) hold(ctx context.Context, j int, b *link.Body) error {
+	size := b.Size()
+	if size > a.room || !a.d.adapter.held.take(size) {
+		return a.giveUp(ctx, errNoRoom)
+	}
+	raw := make([]byte, size)
+	_, err := io.ReadFull(b, raw)
+	if err == nil {
+		_, err = b.Read(make([]byte, 1)) // the end of the response
+	}
+	if err != io.EOF {
+		a.d.adapter.held.give(size)
+		return err
+	}
+	b.Close()
+	if a.held == nil {
+		a.held = make(map[int][]byte)
+	}
+	a.room -= size
+	a.held[j] = raw
+	return nil
+}
+
+// ended is called when no more messages come. A refusal is none of this message,
+// which is then fetched alone.
+func (a *ahead) ended(err error) error {
+	a.bodies.Close()
+	a.bodies = nil
+	if err == io.EOF {
+		return nil
+	}
+	if e, ok := errors.AsType[*imap.Error](err); ok {
+		if !strings.EqualFold(string(e.Code), "EXPUNGEISSUED") {
+			a.d.alone = true
+			a.d.log.Info("server refuses to send several messages at once, each is fetched alone now", "server", a.d.adapter.options.Address, "error", quoted(err))
+		}
+		return nil
+	}
+	return err
+}
+
+var (
+	errUnwanted = errors.New("server sent a message that was not asked for, or did not say which it is")
+	errNoRoom   = errors.New("messages came out of order, and there is no room to keep them")
+)
+
+// giveUp ends prefetching for the session. Its error is that of the connection,
+// if that had to go.
+func (a *ahead) giveUp(ctx context.Context, why error) error {
+	a.d.log.Info("each message is fetched alone now", "server", a.d.adapter.options.Address, "error", why)
+	a.d.alone = true
+	a.d.stopAhead(ctx)
+	return a.d.conn.Err()
+}
+
+// heldBody is a message in memory.
+type heldBody struct{ *bytes.Reader }
+
+func (heldBody) Close() error { return nil }
+
+// budget is how much memory is in use of what a number of sessions share. The
+// zero value has all maxHeld octets left.
+type budget struct{ used atomic.Int64 }
+
+func (b *budget) take(octets int64) bool {
+	if b.used.Add(octets) <= maxHeld {
+		return true
+	}
+	b.give(octets)
+	return false
+}
+
+func (b *budget) give(octets int64) { b.used.Add(-octets) }

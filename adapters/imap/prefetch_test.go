@@ -1,0 +1,387 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/maildroptest"
+)
+
+// newSeries is a server with n messages that differ, of about size octets.
+func newSeries(n, size int) *fakeServer {
+	messages := make([]string, n)
+	for i := range messages {
+		messages[i] = fmt.Sprintf("%0*d", max(size+i%7, 1), i)
+	}
+	return newFake(messages...)
+}
+
+// together is a fakeServer.on that replaces the answers to fetches of several
+// messages. answers are the responses that there would be.
+func together(answer func(c *fakeConn, answers []string)) func(*fakeConn, string) bool {
+	return func(c *fakeConn, command string) bool {
+		set, isFetch := strings.CutPrefix(command, "UID FETCH ")
+		set, _, _ = strings.Cut(set, " ")
+		if !isFetch || !strings.Contains(command, "BODY.PEEK[]") || !strings.ContainsAny(set, ",:") {
+			return false
+		}
+		c.mu.Lock()
+		var answers []string
+		for i, m := range c.messages {
+			if inSet(set, m.uid) {
+				answers = append(answers, fmt.Sprintf("* %d FETCH (UID %d BODY[] {%d}\r\n%s)\r\n", i+1, m.uid, len(m.raw), m.raw))
+			}
+		}
+		c.mu.Unlock()
+		answer(c, answers)
+		return true
+	}
+}
+
+// after delays what goes through a connection by half of roundTrip each way.
+func after(roundTrip time.Duration, nc net.Conn) net.Conn {
+	near, far := maildroptest.Pipe()
+	type piece struct {
+		at   time.Time
+		data []byte
+	}
+	forward := func(dst, src net.Conn) {
+		pieces := make(chan piece, 1<<16)
+		go func() {
+			defer dst.Close()
+			for p := range pieces {
+				time.Sleep(time.Until(p.at))
+				dst.Write(p.data)
+			}
+		}()
+		defer close(pieces)
+		for buf := make([]byte, 64<<10); ; {
+			n, err := src.Read(buf)
+			pieces <- piece{time.Now().Add(roundTrip / 2), bytes.Clone(buf[:n])}
+			if err != nil {
+				return
+			}
+		}
+	}
+	go forward(nc, far)
+	go forward(far, nc)
+	return near
+}
+
+func TestPrefetchRoundTrips(t *testing.T) {
+	const n, roundTrip = 200, 40 * time.Millisecond
+	for _, tt := range []struct {
+		prefetch    Octets
+		size        int
+		least, most int // round trips
+	}{
+		{None, 3000, n, n},
+		{0, 3000, 3, 5},
+		{0, 100_000, 3, 12},
+		{256 << 10, 3000, 3, 8},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSeries(n, tt.size)
+			a, _ := s.adapter(t, Options{Prefetch: tt.prefetch})
+			a.link.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := s.dial(ctx, network, address)
+				return after(roundTrip, nc), err
+			}
+			d, err := a.Open(t.Context(), account(a))
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			for i := range n {
+				wantMessage(t, d, i, s.messages[i].raw)
+			}
+			if took := int(time.Since(begun) / roundTrip); took < tt.least || took > tt.most {
+				t.Errorf("prefetch %d, messages of %d octets: %d round trips, want %d to %d", tt.prefetch, tt.size, took, tt.least, tt.most)
+			}
+			if s.dialled() != 1 {
+				t.Errorf("%d connections", s.dialled())
+			}
+			d.Close()
+			time.Sleep(time.Minute) // for LOGOUT
+		})
+	}
+}
+
+// Whatever a server makes of a fetch of several messages, each is right in the
+// end, or reading it fails.
+func TestPrefetchOddAnswers(t *testing.T) {
+	all := func(c *fakeConn, answers []string) { io.WriteString(c, strings.Join(answers, "")) }
+	for _, tt := range []struct {
+		name   string
+		answer func(c *fakeConn, answers []string)
+		single int // messages fetched alone, of 10
+		conns  int
+	}{
+		{"plain", func(c *fakeConn, answers []string) { all(c, answers); c.done("OK") }, 2, 1},
+		{"backwards", func(c *fakeConn, answers []string) { slices.Reverse(answers); all(c, answers); c.done("OK") }, 2, 1},
+		{"one is missing", func(c *fakeConn, answers []string) { all(c, slices.Delete(answers, 3, 4)); c.done("OK") }, 3, 1},
+		{"the first is missing", func(c *fakeConn, answers []string) { all(c, answers[1:]); c.done("OK") }, 3, 1},
+		{"the last is missing", func(c *fakeConn, answers []string) { all(c, answers[:len(answers)-1]); c.done("OK") }, 3, 1},
+		{"NIL", func(c *fakeConn, answers []string) {
+			answers[2] = "* 5 FETCH (UID 50 BODY[] NIL)\r\n"
+			all(c, answers)
+			c.done("NO [EXPUNGEISSUED] some are gone")
+		}, 3, 1},
+		{"nothing", func(c *fakeConn, answers []string) { c.done("OK") }, 10, 1},
+		{"refused", func(c *fakeConn, answers []string) { c.done("NO [LIMIT] one at a time") }, 10, 1},
+		{"refused in the middle", func(c *fakeConn, answers []string) { all(c, answers[:4]); c.done("NO [LIMIT] enough") }, 6, 1},
+		{"one comes twice", func(c *fakeConn, answers []string) { all(c, slices.Insert(answers, 3, answers[2])); c.done("OK") }, 7, 1},
+		{"another UID", func(c *fakeConn, answers []string) {
+			all(c, slices.Insert(answers, 3, "* 6 FETCH (UID 55 BODY[] {2}\r\nno)\r\n"))
+			c.done("OK")
+		}, 7, 1},
+		{"one from before", func(c *fakeConn, answers []string) {
+			all(c, slices.Insert(answers, 3, "* 1 FETCH (UID 10 BODY[] {2}\r\nno)\r\n"))
+			c.done("OK")
+		}, 7, 1},
+		{"no UIDs", func(c *fakeConn, answers []string) {
+			for i, answer := range answers {
+				answers[i] = strings.Replace(answer, fmt.Sprintf("UID %d ", 10*(i+3)), "", 1)
+			}
+			all(c, answers)
+			c.done("OK")
+		}, 10, 1},
+		{"cut between two", func(c *fakeConn, answers []string) { all(c, answers[:2]); c.Close() }, 3, 2},
+		{"cut at once", func(c *fakeConn, answers []string) { c.Close() }, 3, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSeries(10, 20)
+			s.does(together(tt.answer))
+			if strings.HasPrefix(tt.name, "cut") {
+				s.does(once(together(tt.answer)))
+			}
+			d := s.open(t, Options{})
+			for i := range d.Len() {
+				wantMessage(t, d, i, s.messages[i].raw)
+			}
+			single := 0
+			for _, m := range s.messages {
+				single += s.seen(fmt.Sprintf("UID FETCH %d (UID BODY", m.uid))
+			}
+			if tt.conns == 1 && single != tt.single || s.dialled() != tt.conns {
+				t.Errorf("%d fetched alone on %d connections, want %d on %d: %q", single, s.dialled(), tt.single, tt.conns, s.commands)
+			}
+			if used := d.adapter.held.used.Load(); d.ahead != nil && len(d.ahead.held) > 0 || used != 0 {
+				t.Errorf("%d octets are held", used)
+			}
+		})
+	}
+}
+
+func TestPrefetchTruncated(t *testing.T) {
+	s := newSeries(10, 20)
+	s.does(once(together(func(c *fakeConn, answers []string) {
+		io.WriteString(c, answers[0]+answers[1][:len(answers[1])-9])
+		c.Close()
+	})))
+	d := s.open(t, Options{OnRetrieve: SeenOnRetrieve})
+	for i := range d.Len() {
+		if i != 3 {
+			wantMessage(t, d, i, s.messages[i].raw)
+			continue
+		}
+		r, err := d.Retrieve(t.Context(), i, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(r); err == nil || !strings.HasPrefix(s.messages[i].raw, string(text)) {
+			t.Errorf("a broken message looks complete: %q", text)
+		}
+		if r.Close() == nil {
+			t.Error("Close says that a broken message is complete")
+		}
+	}
+	d.Close()
+	for i, m := range s.messages {
+		if seen := slices.Contains(m.flags, `\Seen`); seen != (i != 3) {
+			t.Errorf("message %d is \\Seen: %v", i, seen)
+		}
+	}
+}
+
+func TestPrefetchExpunged(t *testing.T) {
+	s := newSeries(10, 20)
+	d := s.open(t, Options{})
+	s.mu.Lock()
+	gone := s.messages[5].uid
+	s.messages = slices.Delete(s.messages, 5, 6)
+	s.mu.Unlock()
+	for i := range d.Len() {
+		if d.messages.uids[i] != uint32(gone) {
+			wantMessage(t, d, i, fmt.Sprintf("%0*d", 20+i%7, i))
+		} else if _, err := read(t, d, i, -1); !errors.Is(err, gateway.ErrGone) {
+			t.Errorf("message %d: error is %v", i, err)
+		}
+	}
+}
+
+// Anything but the next RETR ends what is under way: where little is left it is
+// read, else the connection is replaced.
+func TestPrefetchStops(t *testing.T) {
+	for _, size := range []int{100, 300 << 10} {
+		for _, tt := range []struct {
+			name string
+			do   func(t *testing.T, s *fakeServer, d *maildrop)
+		}{
+			{"back", func(t *testing.T, s *fakeServer, d *maildrop) { wantMessage(t, d, 0, s.messages[0].raw) }},
+			{"the same", func(t *testing.T, s *fakeServer, d *maildrop) { wantMessage(t, d, 3, s.messages[3].raw) }},
+			{"forward", func(t *testing.T, s *fakeServer, d *maildrop) { wantMessage(t, d, 9, s.messages[9].raw) }},
+			{"TOP", func(t *testing.T, s *fakeServer, d *maildrop) {
+				if got, err := read(t, d, 4, 3); err != nil || !strings.HasPrefix(s.messages[4].raw, got) {
+					t.Errorf("TOP: %.40q, %v", got, err)
+				}
+			}},
+			{"UPDATE", func(t *testing.T, s *fakeServer, d *maildrop) {
+				removed := 0
+				if err := d.Delete(t.Context(), []int{0, 9}, func(int) { removed++ }); err != nil || removed != 2 || len(s.left()) != 8 {
+					t.Errorf("Delete: %v, %d removed, %d left", err, removed, len(s.left()))
+				}
+			}},
+			{"Close", func(t *testing.T, s *fakeServer, d *maildrop) {
+				if err := d.Close(); err != nil {
+					t.Error(err)
+				}
+			}},
+			{"given up", func(t *testing.T, s *fakeServer, d *maildrop) {
+				r, err := d.Retrieve(t.Context(), 4, -1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+					t.Error(err)
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+			}},
+		} {
+			t.Run(fmt.Sprint(tt.name, size), func(t *testing.T) {
+				s := newSeries(10, size)
+				// The server of itself would hold its lock while it cannot go on.
+				s.does(together(func(c *fakeConn, answers []string) {
+					tag := c.tag
+					io.WriteString(c, strings.Join(answers, ""))
+					c.send("%s OK", tag)
+				}))
+				d := s.open(t, Options{})
+				messages := slices.Clone(s.messages)
+				for i := range 4 {
+					wantMessage(t, d, i, s.messages[i].raw)
+				}
+				if d.ahead == nil {
+					t.Fatal("nothing is prefetched")
+				}
+				tt.do(t, s, d)
+				if tt.name == "Close" {
+					return
+				}
+				for i := 4; i < 9; i++ {
+					wantMessage(t, d, i, messages[i].raw)
+				}
+				if conns := s.dialled(); conns != 1 && size == 100 || conns > 2 {
+					t.Errorf("%d connections", conns)
+				}
+			})
+		}
+	}
+}
+
+// What comes out of order is kept as far as the memory goes.
+func TestPrefetchMemory(t *testing.T) {
+	backwards := together(func(c *fakeConn, answers []string) {
+		slices.Reverse(answers)
+		io.WriteString(c, strings.Join(answers, ""))
+		c.done("OK")
+	})
+	for _, tt := range []struct {
+		name     string
+		used     int64 // by other sessions
+		prefetch Octets
+		literal  string
+	}{
+		{name: "shared by sessions", used: maxHeld - 10},
+		{name: "of the session", prefetch: 1 << 10},
+		{name: "untrue sizes", literal: "9999999999"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSeries(10, 900)
+			s.does(backwards)
+			if tt.literal != "" {
+				s.does(together(func(c *fakeConn, answers []string) {
+					fmt.Fprintf(c, "* 9 FETCH (UID 40 BODY[] {%s}\r\n", tt.literal)
+				}))
+			}
+			if tt.name == "of the session" {
+				for _, m := range s.messages {
+					m.size = 100 // so that all fit into the window
+				}
+			}
+			a, log := s.adapter(t, Options{Prefetch: tt.prefetch})
+			a.held.take(tt.used)
+			d, err := a.Open(t.Context(), account(a))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			for i := range d.Len() {
+				wantMessage(t, d, i, s.messages[i].raw)
+			}
+			if used := a.held.used.Load(); used != tt.used {
+				t.Errorf("%d octets are in use, want %d", used, tt.used)
+			}
+			if !strings.Contains(log.String(), "no room to keep them") {
+				t.Errorf("the log has %s", log)
+			}
+		})
+	}
+}
+
+// A message larger than the window is fetched alone, in its turn.
+func TestPrefetchLargeMessages(t *testing.T) {
+	s := newSeries(12, 100)
+	for _, i := range []int{0, 4, 5, 8, 11} {
+		s.messages[i].raw = strings.Repeat("x", 3000)
+	}
+	d := s.open(t, Options{Prefetch: 1 << 10})
+	for i := range d.Len() {
+		wantMessage(t, d, i, s.messages[i].raw)
+	}
+	for _, want := range []string{"30,40", "50", "60", "70,80", "90", "100,110", "120"} {
+		if s.seen("UID FETCH "+want+" (UID BODY") != 1 {
+			t.Errorf("UIDs %s were not fetched together: %q", want, s.commands)
+		}
+	}
+	if s.dialled() != 1 {
+		t.Errorf("%d connections", s.dialled())
+	}
+}
+
+func TestUIDSet(t *testing.T) {
+	uids := []uint32{1, 2, 3, 5, 7, 8, 4294967294, 4294967295}
+	if set, n := uidSet(uids); set != "1:3,5,7:8,4294967294:4294967295" || n != len(uids) {
+		t.Errorf("set is %s, of %d", set, n)
+	}
+	uids = nil
+	for i := range 5000 {
+		uids = append(uids, uint32(1<<31+2*i))
+	}
+	set, n := uidSet(uids)
+	if len(set) > maxSetOctets || len(set) < maxSetOctets-50 || strings.Count(set, ",") != n-1 {
+		t.Errorf("%d octets for %d UIDs", len(set), n)
+	}
+}
