@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// The first window is cheap to give up; each next one is larger, so that
-	// a client that goes on soon has windows of full size.
-	firstWindow  = 128 << 10
+	// Each window is larger than the one before: little is wasted on a client
+	// that soon stops, and one that goes on soon has windows of full size.
+	firstWindow  = 1 << 20
 	windowGrowth = 4
 	// maxHeld bounds the memory for messages that came out of order, in octets
 	// of all sessions of an adapter.
