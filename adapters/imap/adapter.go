@@ -10,6 +10,7 @@ import (
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
+	"pop3gw/gateway/state/cache"
 )
 
 // Adapter opens mailboxes of one IMAP server. It is safe for concurrent use.
@@ -17,6 +18,7 @@ type Adapter struct {
 	options Options // complete
 	link    link.Options
 	locks   *gateway.Locks
+	kept    *cache.Cache
 	log     *slog.Logger
 	sizes   corrections
 	held    budget // of messages that came out of order
@@ -28,8 +30,9 @@ var (
 )
 
 // New returns the adapter that o describes. Errors name the key that is wrong,
-// what was found and what is allowed. log may be nil.
-func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
+// what was found and what is allowed. kept, where listings outlive the process,
+// and log may be nil.
+func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (*Adapter, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	return &Adapter{options: o, link: l, locks: locks, log: log}, nil
+	return &Adapter{options: o, link: l, locks: locks, kept: kept, log: log}, nil
 }
 
 // Open implements gateway.Adapter.

@@ -82,7 +82,7 @@ func (s *fakeServer) adapter(t testing.TB, o Options) (*Adapter, *bytes.Buffer) 
 	t.Helper()
 	o.Address, o.TLS = "imap.example.org:143", NoTLS
 	var log bytes.Buffer
-	a, err := New(o, new(gateway.Locks), slog.New(slog.NewTextHandler(&log, nil)))
+	a, err := New(o, new(gateway.Locks), nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

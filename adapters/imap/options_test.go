@@ -132,14 +132,14 @@ func TestBadOptions(t *testing.T) {
 		var o Options
 		_, err := toml.Decode(tt.toml, &o)
 		if err == nil {
-			_, err = New(o, new(gateway.Locks), nil)
+			_, err = New(o, new(gateway.Locks), nil, nil)
 		}
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %s", tt.toml, err, tt.want)
 		}
 	}
 	// Values that were not decoded are checked as well.
-	if _, err := New(Options{Address: "m", OnDelete: "shred"}, nil, nil); err == nil || err.Error() != `on_delete: found "shred"; allowed are "expunge", "move", "seen", "keep"` {
+	if _, err := New(Options{Address: "m", OnDelete: "shred"}, nil, nil, nil); err == nil || err.Error() != `on_delete: found "shred"; allowed are "expunge", "move", "seen", "keep"` {
 		t.Errorf("got %v", err)
 	}
 }

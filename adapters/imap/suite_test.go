@@ -96,7 +96,7 @@ func newMemServer(t *testing.T, caps imap.CapSet) *memServer {
 
 func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture {
 	options.Address, options.TLS = "127.0.0.1:143", NoTLS
-	adapter, err := New(options, new(gateway.Locks), nil)
+	adapter, err := New(options, new(gateway.Locks), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

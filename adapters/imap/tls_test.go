@@ -114,7 +114,7 @@ func TestTLS(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.options
 			o.Address = serve(t, tt.server, tt.config)
-			a, err := New(o, new(gateway.Locks), nil)
+			a, err := New(o, new(gateway.Locks), nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	a, err := New(Options{Address: closed.Addr().String()}, new(gateway.Locks), nil)
+	a, err := New(Options{Address: closed.Addr().String()}, new(gateway.Locks), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

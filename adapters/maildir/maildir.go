@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/state/cache"
 )
 
 // Options are the settings of one maildir adapter.
@@ -46,13 +47,15 @@ type Adapter struct {
 	template template
 	folders  bool
 	locks    *gateway.Locks
+	kept     *cache.Cache
 	log      *slog.Logger
 	counter  *counter
 }
 
 // New returns an adapter, or what is wrong with the options. locks is shared by
-// all adapters of the process. Nothing on disk is touched before the first Open.
-func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
+// all adapters of the process, and so is kept, where listings outlive it; it may
+// be nil. Nothing on disk is touched before the first Open.
+func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (*Adapter, error) {
 	t, err := parseTemplate(o.Path)
 	if err != nil {
 		return nil, err
@@ -63,6 +66,7 @@ func New(o Options, locks *gateway.Locks, log *slog.Logger) (*Adapter, error) {
 		template: t,
 		folders:  o.Folders,
 		locks:    locks,
+		kept:     kept,
 		log:      log,
 		counter:  newCounter(max(4, runtime.GOMAXPROCS(0))),
 	}, nil

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 func hold(path string) error {
-	a, err := New(Options{Path: path}, new(gateway.Locks), slog.New(slog.DiscardHandler))
+	a, err := New(Options{Path: path}, new(gateway.Locks), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

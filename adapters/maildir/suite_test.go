@@ -75,7 +75,7 @@ func newFixture(t *testing.T) maildroptest.Fixture {
 
 func newAdapter(t testing.TB, o Options) *Adapter {
 	t.Helper()
-	a, err := New(o, new(gateway.Locks), slog.New(slog.DiscardHandler))
+	a, err := New(o, new(gateway.Locks), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
 	"pop3gw/gateway/account"
+	"pop3gw/gateway/state/cache"
 )
 
 // service is what a configuration describes, ready to serve.
@@ -20,6 +21,18 @@ type service struct {
 	adapters  map[string]gateway.Adapter
 	directory *account.Directory
 	listeners []listener
+	kept      *cache.Cache
+}
+
+// close ends what goes on between sessions. The server must have been shut down.
+func (s *service) close() error {
+	var errs []error
+	for _, a := range s.adapters {
+		if c, ok := a.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(append(errs, s.kept.Close())...)
 }
 
 func newLogger(w io.Writer, c logConfig) *slog.Logger {
@@ -32,10 +45,10 @@ func newLogger(w io.Writer, c logConfig) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// build makes the parts and joins them. Nothing listens or connects yet. The
-// error is one for each mistake, joined.
-func (c *config) build(log *slog.Logger) (*service, error) {
-	adapters, err := c.buildAdapters(log)
+// build makes the parts and joins them. Nothing listens or connects yet. kept
+// is the service's from then on. The error is one for each mistake, joined.
+func (c *config) build(kept *cache.Cache, log *slog.Logger) (*service, error) {
+	adapters, err := c.buildAdapters(kept, log)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +63,7 @@ func (c *config) build(log *slog.Logger) (*service, error) {
 		adapters:  adapters,
 		directory: directory,
 		listeners: listeners,
+		kept:      kept,
 	}, nil
 }
 
@@ -66,7 +80,7 @@ func (c *config) hostname() (string, error) {
 
 func (c *config) adapterNames() []string { return slices.Sorted(maps.Keys(c.adapters)) }
 
-func (c *config) buildAdapters(log *slog.Logger) (map[string]gateway.Adapter, error) {
+func (c *config) buildAdapters(kept *cache.Cache, log *slog.Logger) (map[string]gateway.Adapter, error) {
 	built := make(map[string]gateway.Adapter)
 	locks := new(gateway.Locks)
 	var errs []error
@@ -74,31 +88,31 @@ func (c *config) buildAdapters(log *slog.Logger) (map[string]gateway.Adapter, er
 		a, log := c.adapters[name], log.With("adapter", name)
 		var err error
 		if a.Type == "maildir" {
-			built[name], err = c.buildMaildir(name, a.Maildir, locks, log)
+			built[name], err = c.buildMaildir(name, a.Maildir, locks, kept, log)
 		} else {
-			built[name], err = c.buildIMAP(name, a.IMAP, locks, log)
+			built[name], err = c.buildIMAP(name, a.IMAP, locks, kept, log)
 		}
 		errs = append(errs, err)
 	}
 	return built, errors.Join(errs...)
 }
 
-func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, log *slog.Logger) (gateway.Adapter, error) {
-	adapter, err := maildir.New(o, locks, log)
+func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (gateway.Adapter, error) {
+	adapter, err := maildir.New(o, locks, kept, log)
 	if err != nil {
 		return nil, c.source.keyErrors("adapters."+name, err)
 	}
 	return adapter, nil
 }
 
-func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, log *slog.Logger) (gateway.Adapter, error) {
+func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (gateway.Adapter, error) {
 	key := "adapters." + name + "."
 	var err error
 	if o.MasterPassword, err = c.secret(key+"master_password", o.MasterPassword, o.MasterPasswordFile); err != nil {
 		return nil, err
 	}
 	o.CAFile = c.path(o.CAFile)
-	adapter, err := imap.New(o, locks, log)
+	adapter, err := imap.New(o, locks, kept, log)
 	if err != nil {
 		return nil, c.source.keyErrors("adapters."+name, err)
 	}

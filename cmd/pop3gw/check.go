@@ -36,7 +36,7 @@ While pop3gw runs its own ports are in use, and are reported so.`,
 			if err != nil {
 				return usageError{err}
 			}
-			s, err := c.build(slog.New(slog.DiscardHandler))
+			s, err := c.build(nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return usageError{err}
 			}
@@ -121,6 +121,9 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	}
 	for _, err := range lines {
 		r.warn("passwd-file", err)
+	}
+	if c.State.URL != "" {
+		r.add("state", c.State.URL, c.checkState())
 	}
 	for _, name := range c.adapterNames() {
 		checker, ok := s.adapters[name].(gateway.Checker)

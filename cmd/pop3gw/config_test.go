@@ -127,6 +127,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{"no such lock", "", "[lock]\nwhen_busy = \"wait\"\n", `config.toml:36: lock.when_busy: found "wait"; allowed is "refuse"`},
 		{"no such level", "", "[log]\nlevel = \"loud\"\n", `config.toml:36: log.level: found "loud"; allowed are "info", "debug", "warn", "error"`},
 		{"no such state", "", "[state]\nurl = \"redis://h\"\n", `config.toml:36: state.url: found "redis://h"; allowed is "file:///" and a folder`},
+		{"state with a query", "", "[state]\nurl = \"file:///s?x\"\n", `config.toml:36: state.url: found "file:///s?x"; allowed is "file:///" and a folder`},
+		{"state on a host", "", "[state]\nurl = \"file://host/s\"\n", `config.toml:36: state.url: found "file://host/s"; allowed is "file:///" and a folder`},
 		{"no login at all", `tls = "stls"`, "tls = \"none\"\ncleartext_login = \"never\"", `config.toml:5: listeners.cleartext_login: found "never" where tls is "none", so that nobody could log in; change one of them`},
 		{"host name", `"localhost"`, `"pop <x>"`, `config.toml:1: hostname: found "pop <x>"; wanted is a host name such as "pop.example.org"`},
 
@@ -195,7 +197,7 @@ func buildFile(path string) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.build(newLogger(newSyncBuffer(), c.Log))
+	s, err := c.build(nil, newLogger(newSyncBuffer(), c.Log))
 	if err != nil {
 		return err
 	}
@@ -250,7 +252,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := c.build(newLogger(newSyncBuffer(), c.Log))
+		s, err := c.build(nil, newLogger(newSyncBuffer(), c.Log))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,8 +134,8 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	same("response_timeout", 60*time.Second, s.ResponseTimeout)
 	s.ConnectTimeout, s.ResponseTimeout = 0, 0 // the connection completes these, not the adapter
 	locks, log := new(gateway.Locks), newLogger(newSyncBuffer(), plain.Log)
-	byDefault, err1 := imap.New(p, locks, log)
-	shown, err2 := imap.New(s, locks, log)
+	byDefault, err1 := imap.New(p, locks, nil, log)
+	shown, err2 := imap.New(s, locks, nil, log)
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}

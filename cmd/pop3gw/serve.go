@@ -38,7 +38,11 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 				return usageError{err}
 			}
 			log := newLogger(cmd.ErrOrStderr(), c.Log)
-			s, err := c.build(log)
+			kept, err := c.openCache(log)
+			if err != nil {
+				return usageError{err}
+			}
+			s, err := c.build(kept, log)
 			if err != nil {
 				return usageError{err}
 			}
@@ -83,6 +87,9 @@ func (s *service) serve(ctx context.Context, open []net.Listener, log *slog.Logg
 	defer stop()
 	if s.server.Shutdown(second) != nil {
 		log.Warn("connections were cut, since they did not end in time")
+	}
+	if err := s.close(); err != nil {
+		log.Warn("something did not end as it should", "error", err)
 	}
 	log.Info("stopped")
 	if errors.Is(err, gateway.ErrServerClosed) {

@@ -52,9 +52,8 @@ func (c *config) check() error {
 		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
 	}
 	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()))
-	if c.State.URL != "" && !strings.HasPrefix(c.State.URL, "file:///") {
-		errs = append(errs, c.source.errorf("state.url", `found %q; allowed is "file:///" and a folder`, c.State.URL))
-	}
+	_, err := c.stateFolder()
+	errs = append(errs, err)
 	return errors.Join(errs...)
 }
 

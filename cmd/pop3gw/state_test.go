@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// withState returns the configuration of a folder with state.url added to it.
+func withState(t *testing.T, url string) (dir string) {
+	t.Helper()
+	dir = checkFolder(t)
+	text, err := os.ReadFile(dir + "/config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "[tls]")
+	write(t, dir, "config.toml", "[[listeners]]\naddress = \"127.0.0.1:0\"\n[tls]"+rest+
+		"\n[state]\nurl = \""+strings.ReplaceAll(url, "$DIR", dir)+"\"\n")
+	return dir
+}
+
+func TestCheckState(t *testing.T) {
+	for _, tt := range []struct{ url, want string }{
+		{"file://$DIR/state", "ok      state"},
+		{"file://$DIR/a/b/c", "ok      state"},
+		{"file://$DIR", "ok      state"},
+		{"file://$DIR/users", "not a directory"}, // a file
+		{"file://$DIR/users/below", "not a directory"},
+	} {
+		dir := withState(t, tt.url)
+		before := tree(t, dir)
+		out, _, _ := pop3gw(t, "", "check", "--config", dir+"/config.toml")
+		found := false
+		for line := range strings.Lines(out) {
+			found = found || strings.Contains(line, "state") && strings.Contains(strings.Join(strings.Fields(line), " "), strings.Join(strings.Fields(tt.want), " "))
+		}
+		if !found {
+			t.Errorf("%s: no line with %q in\n%s", tt.url, tt.want, out)
+		}
+		if after := tree(t, dir); after != before {
+			t.Errorf("%s: check changed files:\n%s\nbefore:\n%s", tt.url, after, before)
+		}
+	}
+}
+
+func TestServeState(t *testing.T) {
+	dir := withState(t, "file://$DIR/state")
+	p := start(t, dir, "serve", "--config", dir+"/config.toml")
+	p.out.find(t, "msg=ready")
+	info, err := os.Stat(filepath.Join(dir, "state", "cache"))
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder is %v, %v", info, err)
+	}
+
+	dir = withState(t, "file://$DIR/users")
+	_, stderr, code := pop3gw(t, "", "serve", "--config", dir+"/config.toml")
+	if code != 2 || !strings.Contains(stderr, "state.url: ") || !strings.Contains(stderr, "must be able to write to "+dir+"/users") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
