@@ -2,13 +2,10 @@ package maildir
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,21 +16,22 @@ import (
 )
 
 // counter finds the sizes of messages. Each file is read once, by the code that
-// also sends it, and its size is remembered. What file names say of sizes (,S=
+// also sends it. What file names say of sizes (,S=
 // ,W=) is not believed. It is safe for concurrent use.
 type counter struct {
 	slots chan struct{} // one for each file read at a time, for all sessions
-	cache sizeCache
+	files atomic.Int64  // read so far, for tests
 }
 
 func newCounter(parallel int) *counter {
 	return &counter{slots: make(chan struct{}, parallel)}
 }
 
-// measure sets state, file and octets of the messages that are unmeasured. An
-// unreadable one is a state, not an error, and reported to unread, from several
-// goroutines at once. An error means that the folder cannot be listed now.
-func (c *counter) measure(ctx context.Context, f *folder, messages []message, unread func(*message, error)) error {
+// measure sets state, file and octets of the messages that are unmeasured or
+// presumed. An unreadable one is a state, not an error. An error means that the folder cannot be listed now.
+func (c *counter) measure(ctx context.Context, f *folder, messages []message, work *work) error {
+	work.all.Store(int64(len(messages)))
+	work.done.Store(0)
 	const batch = 64 // messages a goroutine takes at a time
 	workers := min(cap(c.slots), (len(messages)+batch-1)/batch)
 	var next atomic.Int64
@@ -43,10 +41,11 @@ func (c *counter) measure(ctx context.Context, f *folder, messages []message, un
 			for {
 				end := int(next.Add(batch))
 				for i := end - batch; i < min(end, len(messages)); i++ {
-					if err := c.measureOne(ctx, f, &messages[i], unread); err != nil {
+					if err := c.measureOne(ctx, f, &messages[i], work); err != nil {
 						return err
 					}
 				}
+				work.done.Add(batch)
 				if end >= len(messages) {
 					return nil
 				}
@@ -56,8 +55,8 @@ func (c *counter) measure(ctx context.Context, f *folder, messages []message, un
 	return group.Wait()
 }
 
-func (c *counter) measureOne(ctx context.Context, f *folder, m *message, unread func(*message, error)) error {
-	if m.state != unmeasured {
+func (c *counter) measureOne(ctx context.Context, f *folder, m *message, work *work) error {
+	if m.state != unmeasured && m.state != presumed {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -77,16 +76,16 @@ func (c *counter) measureOne(ctx context.Context, f *folder, m *message, unread 
 		m.state = foreign
 		return nil
 	}
-	m.file = identityOf(&st)
-	if octets, ok := c.cache.get(keyOf(uint64(st.Dev), m)); ok {
-		m.octets, m.state = octets, readable
+	if m.state == presumed && m.file == identityOf(&st) {
+		m.state = readable
 		return nil
 	}
-	return c.count(ctx, f, m, unread)
+	m.file = identityOf(&st)
+	return c.count(ctx, f, m, work)
 }
 
 // count reads the message's file. One that keeps changing counts as unreadable.
-func (c *counter) count(ctx context.Context, f *folder, m *message, unread func(*message, error)) error {
+func (c *counter) count(ctx context.Context, f *folder, m *message, work *work) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -113,12 +112,13 @@ func (c *counter) count(ctx context.Context, f *folder, m *message, unread func(
 		m.state = foreign
 	default:
 		m.octets, m.state = m.file.size, unreadable
-		unread(m, err)
+		work.unreadable(m, err)
 	}
 	return nil
 }
 
 func (c *counter) countOnce(ctx context.Context, f *folder, m *message) (err error) {
+	c.files.Add(1)
 	started := time.Now()
 	b, err := f.openBody(m.in, m.name)
 	if err != nil {
@@ -128,9 +128,7 @@ func (c *counter) countOnce(ctx context.Context, f *folder, m *message) (err err
 	m.file = b.id
 	m.octets, err = wire.Count(contextReader{ctx, b})
 	// A file that was changed just now may change again without its time telling.
-	if err == nil && started.Sub(time.Unix(0, b.id.modified)) > settleTime {
-		c.cache.put(keyOf(b.dev, m), m.octets)
-	}
+	m.fresh = started.Sub(time.Unix(0, b.id.modified)) <= settleTime
 	return err
 }
 
@@ -149,59 +147,4 @@ func (r contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
-}
-
-// sizeCache remembers the octets of files. Losing it costs time alone. The zero
-// value is empty and ready, and safe for concurrent use.
-type sizeCache struct {
-	mu       sync.Mutex
-	new, old map[fileKey]int64
-}
-
-// fileKey is a digest of all that would be different in another message's file,
-// or in the file once it was changed. Full keys would take three times the space.
-type fileKey [16]byte
-
-func keyOf(dev uint64, m *message) fileKey {
-	var b [4*8 + maxPart]byte
-	k := binary.LittleEndian.AppendUint64(b[:0], dev)
-	k = binary.LittleEndian.AppendUint64(k, m.file.inode)
-	k = binary.LittleEndian.AppendUint64(k, uint64(m.file.size))
-	k = binary.LittleEndian.AppendUint64(k, uint64(m.file.modified))
-	sum := sha256.Sum256(append(k, m.base()...))
-	return fileKey(sum[:16])
-}
-
-// maxCached is the greatest number of sizes in each of the cache's two halves.
-// Together they take some 20 MB then.
-const maxCached = 1 << 18
-
-func (c *sizeCache) get(k fileKey) (octets int64, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if octets, ok = c.new[k]; ok {
-		return octets, true
-	}
-	if octets, ok = c.old[k]; ok {
-		c.store(k, octets)
-	}
-	return octets, ok
-}
-
-func (c *sizeCache) put(k fileKey, octets int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.store(k, octets)
-}
-
-// store puts a size into the new half. When that is full it becomes the old
-// one, and what was not asked for since the last time is forgotten.
-func (c *sizeCache) store(k fileKey, octets int64) {
-	if len(c.new) >= maxCached {
-		c.old, c.new = c.new, nil
-	}
-	if c.new == nil {
-		c.new = make(map[fileKey]int64)
-	}
-	c.new[k] = octets
 }

@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -28,93 +27,6 @@ func sizeOfOne(t *testing.T, a *Adapter) int64 {
 		t.Fatalf("%d messages", d.Len())
 	}
 	return d.Size(0)
-}
-
-func TestSizeCache(t *testing.T) {
-	a, path := oneMaildir(t)
-	file := path + "/new/1.m,S=999,W=999"
-	write(t, path, "new/1.m,S=999,W=999", "a\nb\n")
-	if size := sizeOfOne(t, a); size != 6 {
-		t.Errorf("Size is %d, want 6", size)
-	}
-	if n := len(a.counter.cache.new); n != 0 {
-		t.Errorf("%d sizes of files just written are remembered", n)
-	}
-	age(t, file, time.Hour)
-	for range 2 {
-		if size := sizeOfOne(t, a); size != 6 {
-			t.Errorf("Size is %d, want 6", size)
-		}
-	}
-	if n := len(a.counter.cache.new); n != 1 {
-		t.Fatalf("%d sizes are remembered", n)
-	}
-	// What is remembered is used: here is a false one.
-	for k := range a.counter.cache.new {
-		a.counter.cache.new[k] = 77
-	}
-	if size := sizeOfOne(t, a); size != 77 {
-		t.Errorf("Size is %d: the file was read again", size)
-	}
-	// Other flags are no reason to read it again, another content is.
-	if err := os.Rename(file, path+"/cur/1.m,S=999,W=999:2,S"); err != nil {
-		t.Fatal(err)
-	}
-	file = path + "/cur/1.m,S=999,W=999:2,S"
-	if size := sizeOfOne(t, a); size != 77 {
-		t.Errorf("Size is %d: the file was read again", size)
-	}
-	if err := os.WriteFile(file, []byte("abc\n"), 0o600); err != nil { // as long, in place
-		t.Fatal(err)
-	}
-	if size := sizeOfOne(t, a); size != 5 {
-		t.Errorf("Size is %d after a change, want 5", size)
-	}
-	age(t, file, 2*time.Hour)
-	if size := sizeOfOne(t, a); size != 5 {
-		t.Errorf("Size is %d, want 5", size)
-	}
-	// Another file by that name, as long and as old.
-	write(t, path, "cur/other", "\n\n\n\n")
-	age(t, path+"/cur/other", 0)
-	info, err := os.Stat(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(path+"/cur/other", info.ModTime(), info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+"/cur/other", file); err != nil {
-		t.Fatal(err)
-	}
-	if size := sizeOfOne(t, a); size != 8 {
-		t.Errorf("Size of another file is %d, want 8", size)
-	}
-}
-
-func TestSizeCacheBound(t *testing.T) {
-	var c sizeCache
-	key := func(n int) (k fileKey) {
-		binary.LittleEndian.PutUint64(k[:], uint64(n))
-		return k
-	}
-	for n := range 3*maxCached + 10 {
-		c.put(key(n), int64(n))
-		if n%1000 == 0 { // what is asked for stays
-			if octets, ok := c.get(key(0)); !ok || octets != 0 {
-				t.Fatalf("after %d others the first is %d, %v", n, octets, ok)
-			}
-		}
-	}
-	if n := len(c.new) + len(c.old); n > 2*maxCached {
-		t.Errorf("%d sizes are remembered, %d at most are allowed", n, 2*maxCached)
-	}
-	if _, ok := c.get(key(1)); ok {
-		t.Error("nothing was forgotten")
-	}
-	if octets, ok := c.get(key(3 * maxCached)); !ok || octets != 3*maxCached {
-		t.Errorf("a late one is %d, %v", octets, ok)
-	}
 }
 
 // TestBodyChanges checks that a message never looks complete when its file

@@ -38,11 +38,14 @@ func (d *maildrop) refresh(ctx context.Context) error {
 	if d.found != nil && d.foundAt == now && !suspects {
 		return nil
 	}
+	if len(d.messages) > 0 {
+		d.change(0)
+	}
 	found := make([]sighting, len(d.messages))
 	for range maxScans {
 		clear(found)
 		var statErr error
-		v, whole, err := d.folder.scan(ctx, func(in subdir, name string) {
+		v, whole, err := d.folder.scan(ctx, func(in subdir, name string, _ uint64) {
 			if err := d.see(found, in, name); err != nil {
 				statErr = err
 			}

@@ -172,6 +172,9 @@ func (f *folder) lock(locks *gateway.Locks) (unlock func(), err error) {
 		fmt.Errorf("flock of %s, which its file system must support: %w", f.path, err))
 }
 
+// isLocal reports whether the directories' times tell of every change in them.
+func (f *folder) isLocal() bool { return isLocal(f.fds[inNew]) && isLocal(f.fds[inCur]) }
+
 // close closes the directories, once.
 func (f *folder) close() error {
 	files := []*os.File{f.subs[inNew], f.subs[inCur], f.dir}

@@ -5,19 +5,24 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 )
 
-// list returns the messages of the folder in the maildrop's order.
-func (f *folder) list(ctx context.Context, c *counter, log *slog.Logger) ([]message, error) {
-	report := &unreadReport{log: log}
-	defer report.end()
-
+// list lists the folder. What known tells of sizes is believed; it may be nil.
+//
+// What a directory says of a file is its name and inode. Both are those of a
+// message in known only if it is the same file. That its content was replaced
+// in place, which no mail program does, is found out by Retrieve.
+func (f *folder) list(ctx context.Context, c *counter, known *listing, work *work) (*listing, error) {
 	var found []message
+	var v version
+	whole := false
 	for range maxScans {
 		start := len(found)
-		_, whole, err := f.scan(ctx, func(in subdir, name string) {
-			found = append(found, newMessage(in, name))
+		var err error
+		v, whole, err = f.scan(ctx, func(in subdir, name string, inode uint64) {
+			m := newMessage(in, name)
+			m.file.inode = inode
+			found = append(found, m)
 		})
 		if err != nil {
 			return nil, err
@@ -29,26 +34,62 @@ func (f *folder) list(ctx context.Context, c *counter, log *slog.Logger) ([]mess
 	}
 	// If no scan was whole, what any of them met is there or was renamed.
 	found = distinctNames(found)
-	if err := c.measure(ctx, f, found, report.add); err != nil {
+	if known != nil {
+		adopt(found, known, whole && f.isLocal() && known.version.sameDirs(v))
+	}
+	if err := c.measure(ctx, f, found, work); err != nil {
 		return nil, err
 	}
-	found, err := f.recover(ctx, found, c, report.add)
+	if slices.ContainsFunc(found, func(m message) bool { return m.state == missing }) {
+		whole = false
+	}
+	found, err := f.recover(ctx, found, c, work)
 	if err != nil {
 		return nil, err
 	}
-	return arrange(found, log), nil
+	l := &listing{messages: arrange(found, work.log)}
+	if whole {
+		l.version = v
+		l.stands = !slices.ContainsFunc(l.messages, func(m message) bool { return m.fresh || m.state != readable })
+	}
+	return l, nil
+}
+
+// adopt takes the sizes of messages in found, which is in order, from known. A
+// file of the same base name and inode is the same file if proof; others will be
+// examined as well. That is so where the directories are not those of known, as
+// after a restart of the machine.
+func adopt(found []message, known *listing, proof bool) {
+	rest := known.messages
+	for i := range found {
+		m, inode := &found[i], found[i].file.inode
+		for len(rest) > 0 && compareBase(&rest[0], m) < 0 {
+			rest = rest[1:]
+		}
+		for j := 0; j < len(rest) && compareBase(&rest[j], m) == 0; j++ {
+			k := &rest[j]
+			if k.state != readable || k.fresh {
+				continue
+			}
+			if proof && k.file.inode == inode {
+				m.file, m.octets, m.state = k.file, k.octets, readable
+				break
+			}
+			m.file, m.octets, m.state = k.file, k.octets, presumed
+		}
+	}
 }
 
 // recover adds to found, which was measured, the files that were renamed since
 // they were met. A message of which no file is left was removed.
-func (f *folder) recover(ctx context.Context, found []message, c *counter, unread func(*message, error)) ([]message, error) {
+func (f *folder) recover(ctx context.Context, found []message, c *counter, work *work) ([]message, error) {
 	for range maxScans {
 		lost := lostBases(found)
 		if len(lost) == 0 {
 			return found, nil
 		}
 		var again []message
-		_, whole, err := f.scan(ctx, func(in subdir, name string) {
+		_, whole, err := f.scan(ctx, func(in subdir, name string, _ uint64) {
 			if _, ok := lost[baseName(name)]; ok {
 				again = append(again, newMessage(in, name))
 			}
@@ -59,7 +100,7 @@ func (f *folder) recover(ctx context.Context, found []message, c *counter, unrea
 		if whole && len(again) == 0 {
 			return found, nil
 		}
-		if err := c.measure(ctx, f, again, unread); err != nil {
+		if err := c.measure(ctx, f, again, work); err != nil {
 			return nil, err
 		}
 		found = append(found, again...)
@@ -131,32 +172,4 @@ func arrange(found []message, log *slog.Logger) []message {
 		log.Warn("several files share a base name; all are listed, but their UIDLs change when one of them goes", "number", duplicates)
 	}
 	return slices.Clone(messages) // less the room of what was dropped
-}
-
-// unreadReport logs the messages of one listing that cannot be read: some with
-// their names, the others as a number. It is safe for concurrent use.
-type unreadReport struct {
-	log *slog.Logger
-	mu  sync.Mutex
-	n   int
-}
-
-// maxReports is how many messages a session logs one by one for one reason.
-const maxReports = 10
-
-func (r *unreadReport) add(m *message, err error) {
-	r.mu.Lock()
-	r.n++
-	n := r.n
-	r.mu.Unlock()
-	if n <= maxReports {
-		r.log.Warn("message cannot be read; it is listed with its file's size and RETR will fail; let the gateway's user read it",
-			"file", subdirNames[m.in]+"/"+m.name, "error", err)
-	}
-}
-
-func (r *unreadReport) end() {
-	if r.n > maxReports {
-		r.log.Warn("further messages cannot be read", "number", r.n-maxReports)
-	}
 }

@@ -324,12 +324,11 @@ func TestCopies(t *testing.T) {
 }
 
 func TestManyUnreadable(t *testing.T) {
-	report := &unreadReport{log: slog.New(slog.DiscardHandler)}
 	var log bytes.Buffer
-	report.log = slog.New(slog.NewTextHandler(&log, nil))
+	report := &work{log: slog.New(slog.NewTextHandler(&log, nil))}
 	for n := range 25 {
 		m := newMessage(inNew, fmt.Sprint(n))
-		report.add(&m, unix.EACCES)
+		report.unreadable(&m, unix.EACCES)
 	}
 	report.end()
 	if lines := strings.Count(log.String(), "\n"); lines != maxReports+1 || !strings.Contains(log.String(), "number=15") {

@@ -50,6 +50,7 @@ type Adapter struct {
 	kept     *cache.Cache
 	log      *slog.Logger
 	counter  *counter
+	listings listings
 }
 
 // New returns an adapter, or what is wrong with the options. locks is shared by
@@ -111,13 +112,40 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 	if err != nil {
 		return nil, err
 	}
-	log := a.log.With("user", account.Name, "maildir", f.path)
-	messages, err := f.list(ctx, a.counter, log)
+	d := &maildrop{adapter: a, folder: f, unlock: unlock, log: a.log.With("user", account.Name, "maildir", f.path)}
+	l, err := a.list(ctx, d)
 	if err != nil {
 		unlock()
 		return nil, fmt.Errorf("listing %s: %w", f.path, err)
 	}
-	return &maildrop{folder: f, messages: messages, unlock: unlock, log: log}, nil
+	d.messages = l.messages
+	return d, nil
+}
+
+// list lists the folder of d, or finds that nothing has changed there since it was
+// listed last.
+func (a *Adapter) list(ctx context.Context, d *maildrop) (*listing, error) {
+	f := d.folder
+	known := a.listings.get(f.path)
+	if known != nil && known.stands && f.isLocal() {
+		now, err := f.version()
+		if err != nil {
+			return nil, err
+		}
+		// It was older than a tick when it was listed: what happened since has
+		// given it another version.
+		if known.version == now {
+			return known, nil
+		}
+	}
+	work := &work{log: d.log}
+	defer work.end()
+	l, err := f.list(ctx, a.counter, known, work)
+	if err != nil {
+		return nil, err
+	}
+	a.listings.put(f.path, l)
+	return l, nil
 }
 
 // Check implements gateway.Checker: it reaches the folder above the first

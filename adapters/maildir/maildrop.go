@@ -7,14 +7,17 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 
 	"pop3gw/gateway"
 )
 
 // maildrop is a folder locked and listed. It implements gateway.Maildrop.
 type maildrop struct {
+	adapter  *Adapter
 	folder   *folder
-	messages []message
+	messages []message // other sessions' as well until it is own
+	own      bool
 	unlock   func()
 	log      *slog.Logger
 
@@ -51,12 +54,18 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		}
 		b, err := d.folder.openBody(m.in, m.name)
 		if err == nil && m.is(b.id) {
-			return b, nil
-		}
-		if err == nil {
+			if err = d.verify(ctx, m, b); err == nil {
+				return b, nil
+			}
+			b.Close()
+			if err == errRewritten {
+				return nil, d.changed(m)
+			}
+		} else if err == nil {
 			b.Close()
 			err = errChanged
 		}
+		m = d.change(i)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, errNotRegular), errors.Is(err, errChanged):
@@ -72,11 +81,51 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		case seen == gone:
 			return nil, gateway.Gone(fmt.Errorf("no file in %s has the base name %q", d.folder.path, m.base()))
 		case seen == replaced:
-			return nil, gateway.Unavailable("message was changed by another program, log in again",
-				fmt.Errorf("%s: %w", d.path(m), errChanged))
+			return nil, d.changed(m)
 		}
 	}
 	return nil, errBusy(d.folder)
+}
+
+var errRewritten = errors.New("the file was rewritten in place")
+
+// verify makes sure that b, which is message m, is what was listed: the listing
+// may be older than the session. If the file has another time than it had then it
+// is counted again, and with another size it is errRewritten.
+func (d *maildrop) verify(ctx context.Context, m *message, b *body) error {
+	if b.id.modified == m.file.modified {
+		return nil
+	}
+	counted := *m
+	if err := d.adapter.counter.countOnce(ctx, d.folder, &counted); err != nil {
+		return err
+	}
+	if counted.file != b.id || counted.octets != m.octets {
+		return errRewritten
+	}
+	return nil
+}
+
+// changed is the error for a message whose file is not what was listed. The next
+// session will list it as it is.
+func (d *maildrop) changed(m *message) error {
+	d.adapter.listings.forget(d.folder.path)
+	return gateway.Unavailable("message was changed by another program, log in again", fmt.Errorf("%s: %w", d.path(m), errChanged))
+}
+
+// CorrectSize implements gateway.SizeCorrecter: a file was rewritten in place, and
+// its time does not tell.
+func (d *maildrop) CorrectSize(i int, octets int64) {
+	d.change(i).octets = octets
+	d.adapter.listings.forget(d.folder.path)
+}
+
+// change returns message i to be changed: the listing is copied the first time.
+func (d *maildrop) change(i int) *message {
+	if !d.own {
+		d.messages, d.own = slices.Clone(d.messages), true
+	}
+	return &d.messages[i]
 }
 
 // Close releases the lock. The maildrop must not be used afterwards.

@@ -23,6 +23,7 @@ type message struct {
 	state     state
 	shared    bool // another file of the listing has its base name
 	duplicate bool // such a file is before it in the listing
+	fresh     bool // the file was changed just before it was counted, and perhaps after
 	suspect   bool // the file called name is not, or no longer, this message
 }
 
@@ -31,6 +32,7 @@ type state uint8
 
 const (
 	unmeasured state = iota
+	presumed         // file and octets are what they were, if the file is the same
 	missing          // no file has the name any more
 	foreign          // what has the name is no regular file
 	readable

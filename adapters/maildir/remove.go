@@ -19,6 +19,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	if len(marked) == 0 {
 		return nil
 	}
+	d.change(marked[0])
 	r := removal{maildrop: d}
 	r.run(ctx, marked)
 	d.subtract(r.freed)

@@ -2,10 +2,12 @@ package maildir
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,12 +22,25 @@ const (
 	// each, in the wrong direction each time.
 	maxScans = 5
 
-	namesAtOnce = 1024 // read from a directory
+	direntOctets = 64 << 10 // read from a directory at once
 )
 
-// version tells two states of a folder's directories apart: their times of
-// modification and of change, in nanoseconds since 1970.
-type version [2]struct{ modified, changed int64 }
+// version tells two states of a folder's directories apart: which they are, and
+// their times of modification and of change, in nanoseconds since 1970.
+type version [2]struct {
+	dev, inode        uint64
+	modified, changed int64
+}
+
+// sameDirs reports whether v and w are versions of the same directories.
+func (v version) sameDirs(w version) bool {
+	for i := range v {
+		if v[i].dev != w[i].dev || v[i].inode != w[i].inode {
+			return false
+		}
+	}
+	return true
+}
 
 // version returns that of now.
 func (f *folder) version() (v version, err error) {
@@ -34,6 +49,7 @@ func (f *folder) version() (v version, err error) {
 		if err != nil {
 			return v, fmt.Errorf("examining %s: %w", f.subs[i].Name(), err)
 		}
+		v[i].dev, v[i].inode = uint64(st.Dev), uint64(st.Ino)
 		v[i].modified, v[i].changed = st.Mtim.Nano(), st.Ctim.Nano()
 	}
 	return v, nil
@@ -73,13 +89,13 @@ func (f *folder) settled(ctx context.Context) (v version, ok bool, err error) {
 	return v, false, err
 }
 
-// scan calls see with each file name in new and cur. POSIX leaves open whether a
+// scan calls see with each file name in new and cur, and its inode. POSIX leaves open whether a
 // directory's reader meets a file that is renamed meanwhile once, twice or not
 // at all. If whole, nothing changed, and v is the version of what was seen;
 // otherwise the caller may want to scan again.
 //
 // new is read before cur, since that is the way messages move.
-func (f *folder) scan(ctx context.Context, see func(in subdir, name string)) (v version, whole bool, err error) {
+func (f *folder) scan(ctx context.Context, see func(in subdir, name string, inode uint64)) (v version, whole bool, err error) {
 	before, settled, err := f.settled(ctx)
 	if err != nil {
 		return v, false, err
@@ -93,27 +109,26 @@ func (f *folder) scan(ctx context.Context, see func(in subdir, name string)) (v 
 	return v, settled && v == before, err
 }
 
-// read calls see with the file names in one directory.
-func (f *folder) read(ctx context.Context, in subdir, see func(in subdir, name string)) error {
-	dir := f.subs[in]
-	if _, err := dir.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("reading %s: %w", dir.Name(), err)
-	}
-	for {
-		names, err := dir.Readdirnames(namesAtOnce)
-		for _, name := range names {
-			if name[0] != '.' {
-				see(in, name)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", dir.Name(), err)
-		}
+// direntBuffers are scratch for reading directories.
+var direntBuffers = sync.Pool{New: func() any { return new([direntOctets]byte) }}
+
+// read calls see with the file names in one directory, and their inodes.
+func (f *folder) read(ctx context.Context, in subdir, see func(in subdir, name string, inode uint64)) error {
+	fd, buf := f.fds[in], direntBuffers.Get().(*[direntOctets]byte)
+	defer direntBuffers.Put(buf)
+	_, err := unix.Seek(fd, 0, io.SeekStart)
+	for more := true; more && err == nil; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		more, err = readDir(fd, buf[:], func(name string, inode uint64) {
+			if name[0] != '.' {
+				see(in, name, inode)
+			}
+		})
 	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", f.subs[in].Name(), err)
+	}
+	return nil
 }

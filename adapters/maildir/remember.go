@@ -1,0 +1,98 @@
+package maildir
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// listing is what a folder held at one time. It is shared by sessions, and never
+// changed.
+type listing struct {
+	version  version // of the folder; zero where that changed meanwhile
+	messages []message
+	// stands says that the listing holds while the folder has this version.
+	// Otherwise it tells the sizes of messages alone.
+	stands bool
+	kept   time.Time // when a listing of this folder was last written to the cache
+}
+
+// octets is the memory that the listing takes up.
+func (l *listing) octets() int64 {
+	n := int64(unsafe.Sizeof(*l)) + int64(len(l.messages))*messageOctets
+	for i := range l.messages {
+		n += int64(len(l.messages[i].name))
+	}
+	return n
+}
+
+const messageOctets = int64(unsafe.Sizeof(message{}))
+
+// maxRemembered is how much memory all listings may take up: some 400,000
+// messages.
+const maxRemembered = 64 << 20
+
+// listings remembers the latest listing of each folder, by path. When there is
+// no more room those go that were not used for the longest time. The zero value
+// is empty, and safe for concurrent use.
+type listings struct {
+	mu     sync.Mutex
+	byPath map[string]*list.Element // of *remembered
+	recent list.List                // the one used last in front
+	octets int64
+	made   atomic.Int64 // listings in all, for tests
+}
+
+type remembered struct {
+	*listing
+	path   string
+	octets int64
+}
+
+// get returns nil if none is remembered.
+func (r *listings) get(path string) *listing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.byPath[path]
+	if !ok {
+		return nil
+	}
+	r.recent.MoveToFront(e)
+	return e.Value.(*remembered).listing
+}
+
+func (r *listings) put(path string, l *listing) {
+	octets := l.octets()
+	r.made.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remove(r.byPath[path])
+	if octets > maxRemembered {
+		return
+	}
+	if r.byPath == nil {
+		r.byPath = make(map[string]*list.Element)
+	}
+	r.byPath[path] = r.recent.PushFront(&remembered{l, path, octets})
+	r.octets += octets
+	for r.octets > maxRemembered {
+		r.remove(r.recent.Back())
+	}
+}
+
+func (r *listings) forget(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remove(r.byPath[path])
+}
+
+func (r *listings) remove(e *list.Element) {
+	if e == nil {
+		return
+	}
+	old := r.recent.Remove(e).(*remembered)
+	delete(r.byPath, old.path)
+	r.octets -= old.octets
+}
