@@ -19,16 +19,6 @@ func age(t testing.TB, path string, by time.Duration) {
 	}
 }
 
-func sizeOfOne(t *testing.T, a *Adapter) int64 {
-	t.Helper()
-	d := open(t, a, ann)
-	defer closeMaildrop(t, d)
-	if d.Len() != 1 {
-		t.Fatalf("%d messages", d.Len())
-	}
-	return d.Size(0)
-}
-
 // TestBodyChanges checks that a message never looks complete when its file
 // changed while it was read.
 func TestBodyChanges(t *testing.T) {

@@ -47,6 +47,7 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 	if err != nil {
 		return nil, err
 	}
+	work.end()
 	l := &listing{messages: arrange(found, work.log)}
 	if whole {
 		l.version = v

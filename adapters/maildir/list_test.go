@@ -2,7 +2,6 @@ package maildir
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -334,22 +333,4 @@ func TestManyUnreadable(t *testing.T) {
 	if lines := strings.Count(log.String(), "\n"); lines != maxReports+1 || !strings.Contains(log.String(), "number=15") {
 		t.Errorf("%d lines in the log:\n%s", lines, &log)
 	}
-}
-
-func TestCancelWhileCounting(t *testing.T) {
-	a, path := oneMaildir(t)
-	// A hole takes no space, and reading it would take minutes.
-	write(t, path, "new/1.huge", "")
-	if err := os.Truncate(path+"/new/1.huge", 1<<40); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := a.Open(ctx, ann); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Open: %v", err)
-	}
-	if err := os.Remove(path + "/new/1.huge"); err != nil {
-		t.Fatal(err)
-	}
-	closeMaildrop(t, open(t, a, ann))
 }

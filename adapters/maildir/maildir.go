@@ -11,11 +11,18 @@
 // middle of a listing. No message is left out or listed twice for that, and a
 // file is removed only if it is the one that was listed.
 //
+// A folder that has not changed is not listed again: its directories have the
+// times they had then, on file systems where that proves it. Where they have
+// changed, only files are counted that were not there before. That a file was
+// rewritten in place, which its directory does not show, is found out by RETR,
+// which refuses it once; the next session lists it as it is.
+//
 // One session at a time has a Maildir: within the process by gateway.Locks,
 // between processes on one host by flock(2) on the directory.
 package maildir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +30,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +49,15 @@ type Options struct {
 	// Folders lets a client open another folder of a Maildir++ with the login
 	// name "name+Folder". Default false.
 	Folders bool `toml:"folders"`
+
+	// FirstListingTimeout is how long a login waits while messages are counted
+	// that never were before. A longer count goes on without it, and the client
+	// is told to try again. Default 30s.
+	FirstListingTimeout time.Duration `toml:"first_listing_timeout"`
 }
+
+// DefaultFirstListingTimeout is what 0 stands for: as many clients wait.
+const DefaultFirstListingTimeout = 30 * time.Second
 
 // Adapter opens Maildirs. It is safe for concurrent use.
 type Adapter struct {
@@ -50,7 +67,14 @@ type Adapter struct {
 	kept     *cache.Cache
 	log      *slog.Logger
 	counter  *counter
+	patience time.Duration // of a login, for a listing
 	listings listings
+	makings  makings
+
+	// Of what goes on in the background.
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
+	background sync.WaitGroup
 }
 
 // New returns an adapter, or what is wrong with the options. locks is shared by
@@ -61,6 +85,10 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	if o.FirstListingTimeout < 0 {
+		return nil, fmt.Errorf("first_listing_timeout: found %q; allowed are times above 0, such as %q", o.FirstListingTimeout, "30s")
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
 	// Files are counted on all cores, and by a few at least, since a cold disk
 	// answers several reads sooner than one after the other.
 	return &Adapter{
@@ -70,6 +98,9 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		kept:     kept,
 		log:      log,
 		counter:  newCounter(max(4, runtime.GOMAXPROCS(0))),
+		patience: cmp.Or(o.FirstListingTimeout, DefaultFirstListingTimeout),
+		ctx:      ctx,
+		cancel:   cancel,
 	}, nil
 }
 
@@ -100,52 +131,55 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	}
 	d, err := a.open(ctx, f, account)
 	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// open locks and lists the folder. If it fails the folder is closed, or will be.
+func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) (*maildrop, error) {
+	if m := a.makings.get(f.path); m != nil && !a.await(ctx, m) {
+		f.close()
+		return nil, m.unfinished(ctx)
+	}
+	unlock, err := f.lock(a.locks)
+	if err != nil {
 		f.close()
 		return nil, err
 	}
-	return d, nil
-}
-
-// open locks and lists the folder.
-func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) (*maildrop, error) {
-	unlock, err := f.lock(a.locks)
-	if err != nil {
-		return nil, err
-	}
 	d := &maildrop{adapter: a, folder: f, unlock: unlock, log: a.log.With("user", account.Name, "maildir", f.path)}
-	l, err := a.list(ctx, d)
-	if err != nil {
-		unlock()
-		return nil, fmt.Errorf("listing %s: %w", f.path, err)
+	known := a.recall(f.path)
+	if known != nil && known.stands && f.isLocal() {
+		// It was older than a tick when it was listed: whatever has happened since
+		// has given it another version.
+		if now, err := f.version(); err == nil && now == known.version {
+			d.messages = known.messages
+			return d, nil
+		}
 	}
-	d.messages = l.messages
+	m := a.make(d, known)
+	if !a.await(ctx, m) {
+		a.makings.set(f.path, m)
+		if m.leave(func() { a.makings.set(f.path, nil); d.Close() }) {
+			return nil, m.unfinished(ctx)
+		}
+		a.makings.set(f.path, nil)
+		<-m.done
+	}
+	if m.err != nil {
+		d.Close()
+		return nil, fmt.Errorf("listing %s: %w", f.path, m.err)
+	}
+	d.messages = m.made.messages
 	return d, nil
 }
 
-// list lists the folder of d, or finds that nothing has changed there since it was
-// listed last.
-func (a *Adapter) list(ctx context.Context, d *maildrop) (*listing, error) {
-	f := d.folder
-	known := a.listings.get(f.path)
-	if known != nil && known.stands && f.isLocal() {
-		now, err := f.version()
-		if err != nil {
-			return nil, err
-		}
-		// It was older than a tick when it was listed: what happened since has
-		// given it another version.
-		if known.version == now {
-			return known, nil
-		}
-	}
-	work := &work{log: d.log}
-	defer work.end()
-	l, err := f.list(ctx, a.counter, known, work)
-	if err != nil {
-		return nil, err
-	}
-	a.listings.put(f.path, l)
-	return l, nil
+// Close ends what goes on without a session: first listings, and what is being
+// kept of others. Sessions must have ended.
+func (a *Adapter) Close() error {
+	a.cancel(errors.New("the gateway shuts down"))
+	a.background.Wait()
+	return nil
 }
 
 // Check implements gateway.Checker: it reaches the folder above the first

@@ -109,7 +109,7 @@ func (d *maildrop) verify(ctx context.Context, m *message, b *body) error {
 // changed is the error for a message whose file is not what was listed. The next
 // session will list it as it is.
 func (d *maildrop) changed(m *message) error {
-	d.adapter.listings.forget(d.folder.path)
+	d.adapter.forget(d.folder.path)
 	return gateway.Unavailable("message was changed by another program, log in again", fmt.Errorf("%s: %w", d.path(m), errChanged))
 }
 
@@ -117,7 +117,7 @@ func (d *maildrop) changed(m *message) error {
 // its time does not tell.
 func (d *maildrop) CorrectSize(i int, octets int64) {
 	d.change(i).octets = octets
-	d.adapter.listings.forget(d.folder.path)
+	d.adapter.forget(d.folder.path)
 }
 
 // change returns message i to be changed: the listing is copied the first time.

@@ -3,10 +3,11 @@ package maildir
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
-// work is one listing being made: how far it is, and what it has met. It is safe
-// for concurrent use.
+// work is what goes on while a listing is made: how far it is, and what it has
+// met. It is safe for concurrent use.
 type work struct {
 	log    *slog.Logger
 	all    atomic.Int64 // messages met
@@ -14,11 +15,15 @@ type work struct {
 	unread atomic.Int64 // of them those that cannot be read
 }
 
-// maxReports is how many messages a session logs one by one for one reason.
-const maxReports = 10
+const (
+	// maxReports is how many messages a session logs one by one for one reason.
+	maxReports = 10
+	// reportInterval is how often the log tells how far a long listing is.
+	reportInterval = 10 * time.Second
+)
 
 // unreadable logs a message that cannot be read: some with their names, the
-// others, at the end, as a number.
+// others, by end, as a number.
 func (w *work) unreadable(m *message, err error) {
 	if w.unread.Add(1) <= maxReports {
 		w.log.Warn("message cannot be read; it is listed with its file's size and RETR will fail; let the gateway's user read it",
@@ -29,5 +34,30 @@ func (w *work) unreadable(m *message, err error) {
 func (w *work) end() {
 	if n := w.unread.Load(); n > maxReports {
 		w.log.Warn("further messages cannot be read", "number", n-maxReports)
+	}
+}
+
+// progress is how many messages are done, of how many.
+func (w *work) progress() (done, all int64) {
+	all = w.all.Load()
+	return min(w.done.Load(), all), all
+}
+
+// report logs how far the work is, as long as it lasts.
+func (w *work) report(ended <-chan struct{}) {
+	began := time.Now()
+	ticker := time.NewTicker(reportInterval)
+	defer ticker.Stop()
+	for long := false; ; long = true {
+		select {
+		case <-ticker.C:
+			done, all := w.progress()
+			w.log.Info("messages are counted for the first time", "done", done, "of", all, "since", time.Since(began).Round(time.Second))
+		case <-ended:
+			if done, all := w.progress(); long {
+				w.log.Info("counting messages has ended", "done", done, "of", all, "took", time.Since(began).Round(time.Second))
+			}
+			return
+		}
 	}
 }

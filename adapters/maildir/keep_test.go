@@ -1,0 +1,233 @@
+package maildir
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/state/cache"
+)
+
+// restarted returns an adapter as after a restart of the gateway.
+func restarted(t *testing.T, path, dir string) *Adapter {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	kept, err := cache.Open(dir, cache.DefaultSize, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Options{Path: path}, new(gateway.Locks), kept, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); kept.Close() })
+	return a
+}
+
+// What was listed is known after a restart, whether the folder has changed or
+// not.
+func TestRestart(t *testing.T) {
+	_, path := oneMaildir(t)
+	dir := t.TempDir()
+	write(t, path, "new/1.m", "a\nb\n")
+	write(t, path, "cur/2.m:2,S", "c\n")
+	settle(t, path, "new/1.m", "cur/2.m:2,S")
+	a := restarted(t, path, dir)
+	wantSizes(t, a, "[6 3]")
+	wantReads(t, a, 2, 1)
+	a.Close()
+
+	a = restarted(t, path, dir)
+	wantSizes(t, a, "[6 3]")
+	wantReads(t, a, 0, 1) // what was recalled is none that was made
+	a.Close()
+
+	write(t, path, "new/3.m", "new\n")
+	settle(t, path, "new/3.m")
+	a = restarted(t, path, dir)
+	wantSizes(t, a, "[6 3 5]")
+	if files, _ := a.reads(); files != 1 {
+		t.Errorf("%d files were counted, want 1", files)
+	}
+	a.Close()
+
+	// With other devices, as after a restart of the machine, the files are
+	// examined, and not counted.
+	a = restarted(t, path, dir)
+	data, ok := a.kept.Get(keepKey(path))
+	if !ok {
+		t.Fatal("nothing was kept")
+	}
+	l, err := decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range l.version {
+		l.version[i].dev++
+	}
+	a.kept.Put(keepKey(path), l.encode(nil))
+	if err := os.WriteFile(path+"/new/3.m", []byte("longer\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantSizes(t, a, "[6 3 8]")
+	if files, _ := a.reads(); files != 1 {
+		t.Errorf("%d files were counted, want that which was changed", files)
+	}
+}
+
+// A change that RETR has found out is not forgotten by a restart.
+func TestRestartAfterRewrite(t *testing.T) {
+	_, path := oneMaildir(t)
+	dir := t.TempDir()
+	write(t, path, "cur/1.m", "a\nb\n")
+	settle(t, path, "cur/1.m")
+	a := restarted(t, path, dir)
+	wantSizes(t, a, "[6]")
+	if err := os.WriteFile(path+"/cur/1.m", []byte("longer\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.background.Wait()
+	d := open(t, a, ann)
+	if _, err := read(t, d, 0); err == nil {
+		t.Error("the file was changed, and is read")
+	}
+	closeMaildrop(t, d)
+	a.Close()
+	wantSizes(t, restarted(t, path, dir), "[8]")
+}
+
+// A folder that changes all the time is not written each time.
+func TestKeepRate(t *testing.T) {
+	_, path := oneMaildir(t)
+	a := restarted(t, path, t.TempDir())
+	large := make([]message, 100_000)
+	for i := range large {
+		large[i] = newMessage(inCur, fmt.Sprintf("%d.m", i))
+	}
+	first := &listing{messages: large}
+	a.keep(path, first, nil)
+	if first.kept.IsZero() {
+		t.Error("the first is not kept")
+	}
+	second := &listing{messages: large}
+	a.keep(path, second, first)
+	if second.kept != first.kept {
+		t.Error("the second is kept at once")
+	}
+	second.kept = time.Now().Add(-time.Hour)
+	third := &listing{messages: large}
+	a.keep(path, third, second)
+	if time.Since(third.kept) > time.Minute {
+		t.Error("the third is not kept after an hour")
+	}
+}
+
+func someListing() *listing {
+	l := &listing{stands: true}
+	for i := range l.version {
+		v := &l.version[i]
+		v.dev, v.inode, v.modified, v.changed = 1<<40, uint64(i)+7, 1_700_000_000_000_000_000, -5
+	}
+	for i, name := range []string{"0", "1700000000.M5.host:2,S", "1700000001.x", "1700000001.x:2,"} {
+		m := newMessage(subdir(i%2), name)
+		m.file = identity{inode: 1<<50 + uint64(i), size: int64(i) << 30, modified: int64(i) - 1}
+		m.octets, m.state = m.file.size+int64(i)-0, readable
+		l.messages = append(l.messages, m)
+	}
+	l.messages[2].shared, l.messages[3].shared, l.messages[3].duplicate = true, true, true
+	return l
+}
+
+func TestEncodeListing(t *testing.T) {
+	l := someListing()
+	data := l.encode(nil)
+	got, err := decode(data)
+	if err != nil || !reflect.DeepEqual(got, l) {
+		t.Errorf("decoded %+v, %v; want %+v", got, err, l)
+	}
+	for n := range data {
+		if _, err := decode(data[:n]); err == nil {
+			t.Errorf("the first %d octets pass for a listing", n)
+		}
+	}
+	if _, err := decode(append(bytes.Clone(data), 0)); err == nil {
+		t.Error("an octet too many passes")
+	}
+	// What was not certain is measured again.
+	l.stands = false
+	l.messages[0].fresh, l.messages[1].state = true, unreadable
+	got, err = decode(l.encode(nil))
+	if err != nil || got.messages[0].state != unmeasured || got.messages[1].state != unmeasured || got.messages[2].state != readable {
+		t.Errorf("decoded %+v, %v", got, err)
+	}
+	for _, wrong := range []func(*listing){
+		func(l *listing) { l.messages[0], l.messages[1] = l.messages[1], l.messages[0] },
+		func(l *listing) { l.messages[1] = l.messages[0] },
+		func(l *listing) { l.messages[1].octets = -1 },
+		func(l *listing) { l.messages[1].name = "" },
+		func(l *listing) { l.messages[1].state = unmeasured },
+	} {
+		l := someListing()
+		wrong(l)
+		if got, err := decode(l.encode(nil)); err == nil {
+			t.Errorf("decoded %+v", got)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(someListing().encode(nil))
+	f.Add((&listing{}).encode(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := decode(data)
+		if err != nil {
+			return
+		}
+		for i := range l.messages {
+			m := &l.messages[i]
+			if m.name == "" || m.octets < 0 || m.base() != baseName(m.name) {
+				t.Errorf("message %+v", m)
+			}
+		}
+		again, err := decode(l.encode(nil))
+		if err != nil || !reflect.DeepEqual(again, l) {
+			t.Errorf("decoded again: %+v, %v; want %+v", again, err, l)
+		}
+	})
+}
+
+func TestDamagedListing(t *testing.T) {
+	_, path := oneMaildir(t)
+	write(t, path, "cur/1.m", "a\nb\n")
+	a := restarted(t, path, t.TempDir())
+	a.kept.Put(keepKey(path), []byte("nonsense"))
+	wantSizes(t, a, "[6]")
+	a.kept.Put(keepKey(path), []byte(strings.Repeat("\xff", 1000)))
+	a.listings.forget(path)
+	wantSizes(t, a, "[6]")
+}
+
+// BenchmarkDecode reads a listing of 100,000 messages.
+func BenchmarkDecode(b *testing.B) {
+	l := &listing{}
+	for i := range 100_000 {
+		m := newMessage(inCur, fmt.Sprintf("%d.M%dP1234.host.example.org,S=2059:2,S", 1700000000+i, i))
+		m.file = identity{inode: uint64(1_000_000 + i), size: 2059, modified: 1_700_000_000_000_000_000}
+		m.octets, m.state = 2100, readable
+		l.messages = append(l.messages, m)
+	}
+	data := l.encode(nil)
+	b.ReportMetric(float64(len(data))/float64(len(l.messages)), "octets/message")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
