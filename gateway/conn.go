@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"pop3gw/gateway/wire"
 )
 
 const (
@@ -22,9 +24,10 @@ const (
 	// A reply line has 512 octets with its line end (RFC 2449 §4).
 	maxReplyLine = 512
 
-	lingerTime      = time.Second
-	readBufferSize  = 4 << 10
-	writeBufferSize = 16 << 10
+	lingerTime     = time.Second
+	readBufferSize = 4 << 10
+	// What is written at once. A session has such a buffer only while it replies.
+	writeBufferSize = 128 << 10
 )
 
 var (
@@ -34,7 +37,7 @@ var (
 	errTimeout     = errors.New("timed out")
 )
 
-var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeBufferSize); return &b }}
+var writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte) }}
 
 // conn is a client's connection: bounded lines in, buffered octets out, each
 // with its time limit. Replies leave when the next read would have to wait, so
@@ -49,8 +52,8 @@ type conn struct {
 	cancel, stop  context.CancelFunc
 
 	readBuf      []byte
-	start, end   int     // readBuf[start:end] was read and not yet consumed
-	out          *[]byte // pending output; nil when there is none
+	start, end   int    // readBuf[start:end] was read and not yet consumed
+	out          []byte // pending output, in one of writeBuffers; nil when there is none
 	writeTimeout time.Duration
 	writeErr     error
 }
@@ -168,25 +171,34 @@ func (c *conn) forget() {
 // discardInput throws away what was read and not yet consumed.
 func (c *conn) discardInput() { c.start, c.end = 0, 0 }
 
-// Write buffers p, or sends it when it is large.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.writeErr != nil {
-		return 0, c.writeErr
+// room returns the pending output with room for n octets, writeBufferSize at
+// most, behind it. What the caller appends becomes pending by assignment to out.
+func (c *conn) room(n int) []byte {
+	if len(c.out)+n > writeBufferSize {
+		c.flush()
 	}
 	if c.out == nil {
-		if len(p) >= writeBufferSize {
-			return c.send(p)
-		}
-		c.out = writeBuffers.Get().(*[]byte)
+		c.out = writeBuffers.Get().(*[writeBufferSize]byte)[:0]
 	}
-	if len(*c.out)+len(p) > writeBufferSize {
+	return c.out
+}
+
+// Write buffers p, or sends it when it is large.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) > writeBufferSize {
 		if err := c.flush(); err != nil {
 			return 0, err
 		}
-		return c.Write(p)
+		return c.send(p)
 	}
-	*c.out = append(*c.out, p...)
-	return len(p), nil
+	c.out = append(c.room(len(p)), p...)
+	return len(p), c.writeErr
+}
+
+// WriteString is Write.
+func (c *conn) WriteString(s string) (int, error) {
+	c.out = append(c.room(len(s)), s...)
+	return len(s), c.writeErr
 }
 
 // flush sends what is buffered.
@@ -196,11 +208,10 @@ func (c *conn) flush() error {
 	}
 	out := c.out
 	c.out = nil
-	if c.writeErr == nil {
-		c.send(*out)
+	if c.writeErr == nil && len(out) > 0 {
+		c.send(out)
 	}
-	*out = (*out)[:0]
-	writeBuffers.Put(out)
+	writeBuffers.Put((*[writeBufferSize]byte)(out[:writeBufferSize]))
 	return c.writeErr
 }
 
@@ -218,17 +229,54 @@ func (c *conn) send(p []byte) (int, error) {
 // reply writes one line: status ("+OK", "-ERR", "+"), a space, and text. What
 // is not printable ASCII in text, or too long, does not reach the client.
 func (c *conn) reply(status, text string) {
-	line := make([]byte, 0, 80)
-	line = append(line, status...)
-	line = append(line, ' ')
-	for i := 0; i < len(text) && len(line) < maxReplyLine-2; i++ {
-		if b := text[i]; b >= ' ' && b <= '~' {
-			line = append(line, b)
-		} else {
-			line = append(line, '?')
+	line := append(append(c.room(maxReplyLine), status...), ' ')
+	text = text[:min(len(text), maxReplyLine-len(status)-len(" \r\n"))]
+	start := len(line)
+	line = append(line, text...)
+	for i, b := range line[start:] {
+		if b < ' ' || b > '~' {
+			line[start+i] = '?'
 		}
 	}
-	c.Write(append(line, '\r', '\n'))
+	c.out = append(line, '\r', '\n')
+}
+
+// chunkSize is what is read of a message at once: what becomes of it fits into
+// writeBufferSize behind the line before it.
+const chunkSize = (writeBufferSize - maxReplyLine - wire.MaxEnd) / 2
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// copyBody replies "+OK", and text, as soon as r has delivered the first octets of
+// a message of size octets, and has e make what follows; e's end is left to the
+// caller. Of a message that r delivers at once all becomes pending. Otherwise
+// nothing is held back while r may have to wait for more than its end.
+func (c *conn) copyBody(e *wire.Encoder, r io.Reader, text string, size int64) (begun bool, err error) {
+	for {
+		begun, err = c.copyChunk(e, r, text, begun)
+		switch {
+		case e.Done() || err == io.EOF: // one that wraps it is a connection that was lost
+			return begun, nil
+		case err != nil:
+			return begun, err
+		case size-e.Octets() > wire.MaxEnd && c.flush() != nil:
+			return begun, c.writeErr
+		}
+	}
+}
+
+// copyChunk reads from r once. Whoever waits to write keeps no chunk.
+func (c *conn) copyChunk(e *wire.Encoder, r io.Reader, text string, begun bool) (bool, error) {
+	chunk := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(chunk)
+	n, err := r.Read(chunk[:])
+	if n > 0 {
+		if !begun {
+			c.reply("+OK", text)
+		}
+		c.out = e.Append(c.room(2*n), chunk[:n])
+	}
+	return begun || n > 0, err
 }
 
 // startTLS replaces the plain connection by a TLS one. What the client sent

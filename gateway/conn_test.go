@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pop3gw/gateway/wire"
 )
 
 // Nothing of a command is left in the buffer once it was forgotten, however it
@@ -98,3 +101,93 @@ type fakeAddr string
 
 func (fakeAddr) Network() string  { return "fake" }
 func (a fakeAddr) String() string { return string(a) }
+
+// sink keeps what is written, by write.
+type sink struct {
+	net.Conn
+	writes []string
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.writes = append(s.writes, string(p))
+	return len(p), nil
+}
+
+func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+
+// A short message leaves in one piece with what is before and behind it. Of a
+// longer one nothing is held back while its next octets are waited for.
+func TestCopyBodyWrites(t *testing.T) {
+	all := wire.Body{Lines: -1}
+	for _, tt := range []struct {
+		name   string
+		body   wire.Body
+		pieces []string // of the message, as the store delivers them
+		size   int64    // as the store says
+		want   []string
+	}{
+		{"short", all, []string{"a: b\n\nc\n"}, 11, []string{"+OK x\r\na: b\r\n\r\nc\r\n.\r\n"}},
+		{"in pieces", all, []string{"a: b\n", "\nc\n", ".long"}, 18, []string{"+OK x\r\na: b\r\n", "\r\nc\r\n", "..long\r\n.\r\n"}},
+		{"unterminated", all, []string{"a: b\n\nc"}, 11, []string{"+OK x\r\na: b\r\n\r\nc\r\n.\r\n"}},
+		{"larger than it was said to be", all, []string{"a: b\n", "\n", "c\n"}, 6, []string{"+OK x\r\na: b\r\n\r\nc\r\n.\r\n"}},
+		{"empty", all, nil, 0, []string{"+OK x\r\n.\r\n"}},
+		{"TOP", wire.Body{}, []string{"a: b\n\n", "c\n"}, 11, []string{"+OK x\r\na: b\r\n\r\n.\r\n"}},
+	} {
+		s := new(sink)
+		c := newConn(s, time.Minute)
+		e := tt.body.Encoder()
+		begun, err := c.copyBody(&e, &pieceReader{tt.pieces}, "x", tt.size)
+		if err != nil || begun != (len(tt.pieces) > 0) {
+			t.Errorf("%s: %v, %v", tt.name, begun, err)
+		}
+		if !begun {
+			c.reply("+OK", "x")
+		}
+		c.out = append(e.End(c.room(100)), ".\r\n"...)
+		c.flush()
+		if !slices.Equal(s.writes, tt.want) {
+			t.Errorf("%s: written %q, want %q", tt.name, s.writes, tt.want)
+		}
+	}
+}
+
+// pieceReader reads one piece at a time.
+type pieceReader struct{ pieces []string }
+
+func (r *pieceReader) Read(p []byte) (int, error) {
+	if len(r.pieces) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.pieces[0])
+	r.pieces = r.pieces[1:]
+	return n, nil
+}
+
+// Whatever a message is made of, it passes the buffers whole, and no write is
+// larger than they are.
+func TestCopyBodyLarge(t *testing.T) {
+	for name, line := range map[string]string{"lines": "0123456789\n", "no line end": "x", "line ends": "\n", "dots": ".\n"} {
+		raw := strings.Repeat(line, 1_000_000/len(line))
+		var want bytes.Buffer
+		octets, err := wire.Body{Lines: -1}.Copy(&want, strings.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := new(sink)
+		c := newConn(s, time.Minute)
+		e := wire.Body{Lines: -1}.Encoder()
+		if _, err := c.copyBody(&e, strings.NewReader(raw), "x", octets); err != nil {
+			t.Fatal(err)
+		}
+		c.out = e.End(c.room(wire.MaxEnd))
+		c.flush()
+		if got := strings.Join(s.writes, ""); got != "+OK x\r\n"+want.String() || e.Octets() != octets {
+			t.Errorf("%s: %d octets sent, %d counted, of %d", name, len(got), e.Octets(), octets)
+		}
+		for _, w := range s.writes {
+			if len(w) > writeBufferSize {
+				t.Errorf("%s: %d octets in one write", name, len(w))
+			}
+		}
+	}
+}

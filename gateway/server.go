@@ -51,7 +51,7 @@ type Limits struct {
 	// UpdateTimeout bounds the removal of messages at QUIT (10m).
 	UpdateTimeout time.Duration `toml:"update_timeout"`
 	// WriteTimeout ends a session whose client takes longer for the next piece
-	// of a reply, 64 KB at most (5m).
+	// of a reply, 128 KB at most (5m).
 	WriteTimeout time.Duration `toml:"write_timeout"`
 	// MaxErrors is how many bad command lines a session may have (50).
 	MaxErrors int `toml:"max_errors"`

@@ -59,7 +59,7 @@ func (s *session) retr(args []string) error {
 	if err != nil {
 		return err
 	}
-	octets, err := s.send(i, -1, fmt.Sprintf("%d octets", s.drop.size(i)))
+	octets, err := s.send(i, -1, strconv.FormatInt(s.drop.size(i), 10)+" octets")
 	if err != nil {
 		return err
 	}
@@ -102,47 +102,29 @@ func (s *session) send(i, lines int, text string) (octets int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	reply := &bodyReply{conn: s.conn, text: text}
-	body := wire.Body{Lines: lines, ReplaceNUL: s.options.ReplaceNUL, EndHeader: s.options.EndHeader}
-	octets, err = body.Copy(reply, r)
+	e := wire.Body{Lines: lines, ReplaceNUL: s.options.ReplaceNUL, EndHeader: s.options.EndHeader}.Encoder()
+	begun, err := s.conn.copyBody(&e, r, text, s.drop.size(i))
 	closeErr := r.Close()
 	if lines < 0 && err == nil { // TOP may have closed the reader early
 		err = closeErr
 	}
-	s.stats.octets += octets
+	defer func() { s.stats.octets += octets }()
 	switch {
 	case s.conn.writeErr != nil:
-		return octets, s.end("connection lost")
-	case err != nil && !reply.begun:
-		return octets, err
+		return e.Octets(), s.end("connection lost")
+	case err != nil && !begun:
+		return 0, err
 	case err != nil:
 		s.log.Error("message broke off, closing the connection without its end", "user", s.login,
-			"number", s.drop.number(i), "uid", s.uid(i), "octets", octets, "error", err)
-		return octets, s.end("message broke off")
+			"number", s.drop.number(i), "uid", s.uid(i), "octets", e.Octets(), "error", err)
+		return e.Octets(), s.end("message broke off")
 	}
-	reply.begin()
-	s.conn.Write([]byte(".\r\n"))
-	return octets, nil
-}
-
-// bodyReply writes +OK before the first octets of a message, and not before
-// the store has delivered them.
-type bodyReply struct {
-	conn  *conn
-	text  string
-	begun bool
-}
-
-func (r *bodyReply) begin() {
-	if !r.begun {
-		r.begun = true
-		r.conn.reply("+OK", r.text)
+	if !begun { // it is empty
+		s.conn.reply("+OK", text)
 	}
-}
-
-func (r *bodyReply) Write(p []byte) (int, error) {
-	r.begin()
-	return r.conn.Write(p)
+	const dot = ".\r\n"
+	s.conn.out = append(e.End(s.conn.room(wire.MaxEnd+len(dot))), dot...)
+	return e.Octets(), nil
 }
 
 func (s *session) uid(i int) string { return string(s.drop.maildrop.AppendUID(nil, i)) }

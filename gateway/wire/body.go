@@ -23,60 +23,45 @@ type Body struct {
 	EndHeader bool
 }
 
-const (
-	chunkSize = 32 << 10
-	// Each octet of input becomes two at most: LF becomes CRLF, a dot at the
-	// start of a line is doubled. The end adds two line ends.
-	outSize = 2*chunkSize + 4
-)
-
-type buffers struct {
-	in  [chunkSize]byte
-	out [outSize]byte
-}
-
-var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
-
-// Copy reads a message from r and writes it to w: LF becomes CRLF, the last
-// line gets an end if it has none, and a line that begins with a dot gets
-// another (RFC 1939 §3). The first line and a line behind a bare LF count as
-// such, or a stored message could forge the end of the reply. A CR that no LF
-// follows is sent as it is. The terminating "." is left to the caller, who
-// writes it only when Copy returned nil.
+// Copy reads a message from r and writes it to w as an Encoder makes it. It stops
+// reading behind the last line that Lines wants. The terminating "." is left to
+// the caller, who writes it only when Copy returned nil.
 //
 // octets counts what was written less the dots added: the size of the message
-// (RFC 1939 §11). Copy stops reading behind the last line that Lines wants. The
-// error is r's or w's, as it is.
+// (RFC 1939 §11). The error is r's or w's, as it is.
 func (b Body) Copy(w io.Writer, r io.Reader) (octets int64, err error) {
 	buf := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(buf)
-	e := encoder{body: b, inHeader: b.Lines >= 0 || b.EndHeader, lineStart: true}
-	for {
+	e := b.Encoder()
+	for !e.Done() {
 		n, rerr := r.Read(buf.in[:])
-		if n > 0 {
-			e.out = buf.out[:0]
-			e.encode(buf.in[:n])
-			if _, err := w.Write(e.finished()); err != nil {
-				return e.octets(), err
+		out := e.Append(buf.out[:0], buf.in[:n])
+		if rerr == io.EOF { // one that wraps it is a connection that was lost
+			out = e.End(out)
+		}
+		if len(out) > 0 {
+			if _, err := w.Write(out); err != nil {
+				return e.Octets(), err
 			}
-			if e.done {
-				return e.octets(), nil
-			}
 		}
-		if rerr == nil {
-			continue
+		if rerr == io.EOF {
+			break
 		}
-		if rerr != io.EOF { // one that wraps it is a connection that was lost
-			return e.octets(), rerr
+		if rerr != nil && !e.Done() {
+			return e.Octets(), rerr
 		}
-		e.out = buf.out[:0]
-		e.end()
-		if len(e.out) > 0 {
-			_, err = w.Write(e.finished())
-		}
-		return e.octets(), err
 	}
+	return e.Octets(), nil
 }
+
+const chunkSize = 32 << 10
+
+type buffers struct {
+	in  [chunkSize]byte
+	out [2*chunkSize + MaxEnd]byte
+}
+
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 
 // Count returns the size in octets of the message in r as Copy would send it
 // whole: the very code that sends it counts it.
@@ -84,12 +69,18 @@ func Count(r io.Reader) (octets int64, err error) {
 	return Body{Lines: -1}.Copy(io.Discard, r)
 }
 
-// encoder is the state between two chunks of a message.
-type encoder struct {
+// MaxEnd is the most that Encoder.End appends: two line ends.
+const MaxEnd = 4
+
+// Encoder makes a message as RETR and TOP send it of the message as it is
+// stored, in pieces: LF becomes CRLF, the last line gets an end if it has none,
+// and a line that begins with a dot gets another (RFC 1939 §3). The first line and
+// a line behind a bare LF count as such, or a stored message could forge the end
+// of the reply. A CR that no LF follows is sent as it is.
+type Encoder struct {
 	body      Body
-	out       []byte
-	written   int64 // octets in earlier values of out
-	stuffed   int64 // dots added
+	written   int64 // octets appended
+	stuffed   int64 // dots among them that were added
 	lineStart bool  // nothing of the current line was seen
 	blank     bool  // nothing but one CR was seen of the current line
 	lastCR    bool  // the octet before was a CR
@@ -98,32 +89,52 @@ type encoder struct {
 	done      bool  // the last line wanted is complete
 }
 
-func (e *encoder) octets() int64 { return e.written - e.stuffed }
-
-// finished returns what was encoded of a chunk.
-func (e *encoder) finished() []byte {
-	e.written += int64(len(e.out))
-	if e.body.ReplaceNUL {
-		for p := e.out; ; {
-			i := bytes.IndexByte(p, 0)
-			if i < 0 {
-				break
-			}
-			p[i] = 0x80
-			p = p[i+1:]
-		}
-	}
-	return e.out
+// Encoder returns one for a message.
+func (b Body) Encoder() Encoder {
+	return Encoder{body: b, inHeader: b.Lines >= 0 || b.EndHeader, lineStart: true}
 }
 
-// encode appends the encoding of p to e.out. Lines that need no change are
-// appended together, in runs.
-func (e *encoder) encode(p []byte) {
+// Octets is what was appended so far less the dots added: the size of the
+// message (RFC 1939 §11).
+func (e *Encoder) Octets() int64 { return e.written - e.stuffed }
+
+// Done says that all lines that Lines wants are complete. Nothing is appended
+// any more.
+func (e *Encoder) Done() bool { return e.done }
+
+// Append appends the next piece of the message, p, to dst: each octet becomes
+// two at most. The two must not overlap.
+func (e *Encoder) Append(dst, p []byte) []byte {
+	if e.done {
+		return dst
+	}
+	before := len(dst)
+	dst = e.encode(dst, p)
+	e.written += int64(len(dst) - before)
+	if e.body.ReplaceNUL {
+		replaceNUL(dst[before:])
+	}
+	return dst
+}
+
+func replaceNUL(p []byte) {
+	for {
+		i := bytes.IndexByte(p, 0)
+		if i < 0 {
+			return
+		}
+		p[i] = 0x80
+		p = p[i+1:]
+	}
+}
+
+// encode appends p in runs of lines that need no change.
+func (e *Encoder) encode(dst, p []byte) []byte {
 	run := 0 // p[run:i] is seen and not yet appended
 	for i := 0; i < len(p); {
 		if e.lineStart {
 			if p[i] == '.' {
-				e.out = append(append(e.out, p[run:i]...), '.')
+				dst = append(append(dst, p[run:i]...), '.')
 				run = i
 				e.stuffed++
 			}
@@ -137,7 +148,7 @@ func (e *encoder) encode(p []byte) {
 		e.see(p[i : i+n])
 		i += n // at the LF
 		if !e.lastCR {
-			e.out = append(append(e.out, p[run:i]...), '\r')
+			dst = append(append(dst, p[run:i]...), '\r')
 			run = i
 		}
 		i++
@@ -148,16 +159,16 @@ func (e *encoder) encode(p []byte) {
 			e.bodyLines++
 		}
 		if e.body.Lines >= 0 && !e.inHeader && e.bodyLines >= e.body.Lines {
-			e.out = append(e.out, p[run:i]...)
+			dst = append(dst, p[run:i]...)
 			e.done = true
-			return
+			return dst
 		}
 	}
-	e.out = append(e.out, p[run:]...)
+	return append(dst, p[run:]...)
 }
 
 // see notes what p, a part of a line without LF, says of the line.
-func (e *encoder) see(p []byte) {
+func (e *Encoder) see(p []byte) {
 	if len(p) == 0 {
 		return
 	}
@@ -166,18 +177,24 @@ func (e *encoder) see(p []byte) {
 	e.lastCR = p[len(p)-1] == '\r'
 }
 
-// end appends what is missing at the end of the message.
-func (e *encoder) end() {
+// End appends what is missing behind the last piece: MaxEnd octets at most.
+func (e *Encoder) End(dst []byte) []byte {
+	if e.done {
+		return dst
+	}
+	before := len(dst)
 	if !e.lineStart {
 		if !e.lastCR {
-			e.out = append(e.out, '\r')
+			dst = append(dst, '\r')
 		}
-		e.out = append(e.out, '\n')
+		dst = append(dst, '\n')
 		if e.inHeader && e.blank {
 			e.inHeader = false
 		}
 	}
 	if e.inHeader && e.body.EndHeader {
-		e.out = append(e.out, '\r', '\n')
+		dst = append(dst, '\r', '\n')
 	}
+	e.written += int64(len(dst) - before)
+	return dst
 }
