@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"syscall"
@@ -48,11 +47,11 @@ func (s *session) permit(mechanism string) error {
 	return badCommand("no password on a connection without TLS")
 }
 
-func (s *session) user(rest string) error {
+func (s *session) user(rest []byte) error {
 	if err := s.permit("USER"); err != nil {
 		return err
 	}
-	name := strings.Trim(rest, " ")
+	name := strings.Trim(string(rest), " ")
 	switch {
 	case name == "":
 		return badCommand("USER takes a name")
@@ -65,7 +64,7 @@ func (s *session) user(rest string) error {
 }
 
 // pass takes the rest of its line as the password, spaces and all (RFC 1939 §7).
-func (s *session) pass(rest string) error {
+func (s *session) pass(rest []byte) error {
 	if err := s.permit("USER"); err != nil {
 		return err
 	}
@@ -74,21 +73,21 @@ func (s *session) pass(rest string) error {
 	switch {
 	case name == "":
 		return badCommand("USER comes before PASS")
-	case rest == "":
+	case len(rest) == 0:
 		return badCommand("PASS takes a password")
 	}
-	return s.logIn("USER", Credentials{User: name, Password: rest})
+	return s.logIn("USER", Credentials{User: name, Password: string(rest)})
 }
 
-func (s *session) apop(args []string) error {
+func (s *session) apop(args [][]byte) error {
 	if err := s.permit("APOP"); err != nil {
 		return err
 	}
-	digest := strings.ToLower(args[1])
+	digest := strings.ToLower(string(args[1]))
 	if len(digest) != 32 || strings.Trim(digest, "0123456789abcdef") != "" {
 		return badCommand("a digest has 32 hexadecimal digits")
 	}
-	return s.logIn("APOP", Credentials{User: args[0], Timestamp: s.timestamp, Digest: digest})
+	return s.logIn("APOP", Credentials{User: string(args[0]), Timestamp: s.timestamp, Digest: digest})
 }
 
 // saslMechanisms are those of AUTH.
@@ -137,7 +136,7 @@ func login(respond func(string) ([]byte, error)) (Credentials, error) {
 	return Credentials{User: string(name), Password: string(password)}, err
 }
 
-func (s *session) auth(args []string) error {
+func (s *session) auth(args [][]byte) error {
 	if len(args) == 0 { // not in a standard, and asked by many clients
 		b := []byte("+OK mechanisms follow\r\n")
 		if s.mayUsePasswords() {
@@ -148,7 +147,7 @@ func (s *session) auth(args []string) error {
 		s.conn.Write(append(b, ".\r\n"...))
 		return nil
 	}
-	mechanism := strings.ToUpper(args[0])
+	mechanism := strings.ToUpper(string(args[0]))
 	exchange, ok := saslExchanges[mechanism]
 	if !ok {
 		return badCommand("unknown authentication mechanism")
@@ -162,10 +161,10 @@ func (s *session) auth(args []string) error {
 		if len(initial) > 0 {
 			response := initial[0]
 			initial = nil
-			if response == "=" { // empty, as against none (RFC 5034 §4)
+			if string(response) == "=" { // empty, as against none (RFC 5034 §4)
 				return nil, nil
 			}
-			return decode([]byte(response))
+			return decode(response)
 		}
 		s.conn.reply("+", base64.StdEncoding.EncodeToString([]byte(challenge)))
 		line, err := s.readLine(true)
@@ -211,7 +210,7 @@ func (s *session) logIn(mechanism string, client Credentials) error {
 	s.state = transaction
 	s.log.Info("login", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
 		"messages", s.drop.count, "octets", s.drop.octets)
-	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
+	s.conn.reply("+OK", s.drop.totals())
 	return nil
 }
 
@@ -264,7 +263,7 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error) 
 }
 
 // stls is RFC 2595 §4. What was said before it is forgotten.
-func (s *session) stls([]string) error {
+func (s *session) stls([][]byte) error {
 	switch {
 	case s.tls != nil:
 		return badCommand("TLS is active already")
@@ -293,13 +292,13 @@ func (s *session) startTLS() error {
 }
 
 // utf8 is RFC 6856 §2. Messages are sent as they are stored in either mode.
-func (s *session) utf8([]string) error {
+func (s *session) utf8([][]byte) error {
 	s.utf8On = true
 	s.conn.reply("+OK", "UTF8 enabled")
 	return nil
 }
 
-func (s *session) quitAuthorization([]string) error {
+func (s *session) quitAuthorization([][]byte) error {
 	s.conn.reply("+OK", "bye")
 	return s.end("quit")
 }

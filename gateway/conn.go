@@ -67,9 +67,10 @@ func newConn(nc net.Conn, writeTimeout time.Duration) *conn {
 
 // readLine returns the next line without its line end, LF or CRLF. It is valid
 // until the next call. secret lines, and those that begin with AUTH or PASS, may
-// have 16 KB. Of an overlong line all is read, little is kept, and the error is
+// have 16 KB. deadline is until when the client may take, asked when nothing more
+// is pending. Of an overlong line all is read, little is kept, and the error is
 // errLineTooLong: the connection is still good. After any other error it is not.
-func (c *conn) readLine(secret bool, deadline time.Time) ([]byte, error) {
+func (c *conn) readLine(secret bool, deadline func() time.Time) ([]byte, error) {
 	scanned := 0
 	for {
 		pending := c.readBuf[c.start:c.end]
@@ -85,7 +86,7 @@ func (c *conn) readLine(secret bool, deadline time.Time) ([]byte, error) {
 		}
 		scanned = len(pending)
 		if scanned >= lineLimit(secret, pending) {
-			return nil, c.drainLine(deadline)
+			return nil, c.drainLine(deadline())
 		}
 		if c.start > 0 {
 			c.end = copy(c.readBuf, pending)
@@ -96,7 +97,7 @@ func (c *conn) readLine(secret bool, deadline time.Time) ([]byte, error) {
 			copy(larger, c.readBuf)
 			c.readBuf = larger
 		}
-		if err := c.fill(deadline); err != nil {
+		if err := c.fill(deadline()); err != nil {
 			return nil, err
 		}
 	}

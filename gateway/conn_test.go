@@ -12,6 +12,8 @@ import (
 	"pop3gw/gateway/wire"
 )
 
+func inAMinute() time.Time { return time.Now().Add(time.Minute) }
+
 // Nothing of a command is left in the buffer once it was forgotten, however it
 // arrived, and what is pipelined behind it is.
 func TestForget(t *testing.T) {
@@ -33,7 +35,7 @@ func TestForget(t *testing.T) {
 				}
 			}()
 			c := newConn(server, time.Minute)
-			line, err := c.readLine(false, time.Now().Add(time.Minute))
+			line, err := c.readLine(false, inAMinute)
 			if err == nil && string(line) != tt.line || err != nil && err != errLineTooLong {
 				t.Fatalf("%s: got %d octets, %v", tt.name, len(line), err)
 			}
@@ -41,7 +43,7 @@ func TestForget(t *testing.T) {
 			if bytes.Contains(c.readBuf, []byte("hunter2")) || len(c.readBuf) > readBufferSize {
 				t.Errorf("%s in pieces of %d: the buffer has %d octets, %q", tt.name, chunk, len(c.readBuf), c.readBuf[:40])
 			}
-			if line, err := c.readLine(false, time.Now().Add(time.Minute)); err != nil || string(line) != "NOOP" {
+			if line, err := c.readLine(false, inAMinute); err != nil || string(line) != "NOOP" {
 				t.Errorf("%s: the next line is %q, %v", tt.name, line, err)
 			}
 		}
@@ -55,10 +57,10 @@ func TestLongResponse(t *testing.T) {
 	defer server.Close()
 	go io.WriteString(client, strings.Repeat("x", maxSecretLine)+"\r\n"+strings.Repeat("y", maxSecretLine-2)+"\r\n")
 	c := newConn(server, time.Minute)
-	if _, err := c.readLine(true, time.Now().Add(time.Minute)); err != errLineTooLong {
+	if _, err := c.readLine(true, inAMinute); err != errLineTooLong {
 		t.Errorf("got %v", err)
 	}
-	if line, err := c.readLine(true, time.Now().Add(time.Minute)); err != nil || len(line) != maxSecretLine-2 {
+	if line, err := c.readLine(true, inAMinute); err != nil || len(line) != maxSecretLine-2 {
 		t.Errorf("the next line has %d octets, %v", len(line), err)
 	}
 }

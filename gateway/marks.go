@@ -1,6 +1,11 @@
 package gateway
 
-import "pop3gw/gateway/wire"
+import (
+	"fmt"
+	"strconv"
+
+	"pop3gw/gateway/wire"
+)
 
 // snapshot is a maildrop as one session sees it: message numbers, deletion
 // marks, and the totals of what is not marked; reset makes it ready. It is the
@@ -24,8 +29,10 @@ func (s *snapshot) size(i int) int64 {
 	return s.maildrop.Size(i)
 }
 
+func (s *snapshot) appendSize(dst []byte, i int) []byte { return strconv.AppendInt(dst, s.size(i), 10) }
+
 // parse returns the index of the message whose number is the argument arg.
-func (s *snapshot) parse(arg string) (i int, err error) {
+func (s *snapshot) parse(arg []byte) (i int, err error) {
 	n, err := wire.ParseNumber(arg)
 	if err == wire.ErrNumberRange || err == nil && n > s.maildrop.Len() {
 		return 0, &Error{Text: "no such message"}
@@ -42,10 +49,13 @@ func (s *snapshot) parse(arg string) (i int, err error) {
 	return n - 1, nil
 }
 
-// unmarked yields the number and the index of each message without a mark.
-func (s *snapshot) unmarked(yield func(n, i int) bool) {
+// totals says how much is not marked, in words for the client.
+func (s *snapshot) totals() string { return fmt.Sprintf("%d messages (%d octets)", s.count, s.octets) }
+
+// unmarked yields the index of each message without a mark.
+func (s *snapshot) unmarked(yield func(i int) bool) {
 	for i := range s.maildrop.Len() {
-		if !s.isMarked(i) && !yield(i+1, i) {
+		if !s.isMarked(i) && !yield(i) {
 			return
 		}
 	}

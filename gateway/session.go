@@ -22,12 +22,12 @@ import (
 type state map[string]command
 
 // command is what a keyword does. run gets min to max arguments; line gets what
-// follows the keyword, whole. They write their +OK themselves; an error they
+// follows the keyword, whole. Both are good until the next line is read. They write their +OK themselves; an error they
 // return is written as -ERR.
 type command struct {
 	min, max int
-	run      func(s *session, args []string) error
-	line     func(s *session, rest string) error
+	run      func(s *session, args [][]byte) error
+	line     func(s *session, rest []byte) error
 }
 
 var authorization, transaction state
@@ -90,6 +90,7 @@ type session struct {
 	failures  int                  // refused logins
 	errors    int                  // bad commands
 	utf8On    bool
+	args      [2][]byte // of the current command
 
 	drop  *snapshot // in TRANSACTION
 	stats struct {
@@ -126,11 +127,14 @@ func (s *session) greet() {
 
 // step reads one command and runs it.
 func (s *session) step() {
+	beforeLogin := s.drop == nil
 	line, err := s.readLine(false)
 	if err == nil {
 		err = s.dispatch(line)
 	}
-	s.conn.forget()
+	if beforeLogin || err != nil { // after it no command holds a secret
+		s.conn.forget()
+	}
 	if err != nil && s.ended == "" {
 		s.replyError(err)
 	}
@@ -144,10 +148,10 @@ func (s *session) dispatch(line []byte) error {
 	if err != nil {
 		return badCommand(err.Error())
 	}
-	c, ok := s.state[cmd.Keyword]
+	c, ok := s.state[string(cmd.Keyword)]
 	if !ok {
-		_, beforeLogin := authorization[cmd.Keyword]
-		_, afterLogin := transaction[cmd.Keyword]
+		_, beforeLogin := authorization[string(cmd.Keyword)]
+		_, afterLogin := transaction[string(cmd.Keyword)]
 		switch {
 		case afterLogin:
 			return badCommand("log in first")
@@ -159,7 +163,7 @@ func (s *session) dispatch(line []byte) error {
 	if c.line != nil {
 		return c.line(s, cmd.Rest)
 	}
-	args, err := cmd.Args(c.min, c.max)
+	args, err := cmd.AppendArgs(s.args[:0], c.min, c.max)
 	if err != nil {
 		return badCommand(err.Error())
 	}
@@ -169,7 +173,7 @@ func (s *session) dispatch(line []byte) error {
 // readLine reads a line of the client's. What ends the connection also ends the
 // session, and is errEnded.
 func (s *session) readLine(secret bool) ([]byte, error) {
-	line, err := s.conn.readLine(secret, s.deadline())
+	line, err := s.conn.readLine(secret, s.deadline)
 	s.spoke = s.spoke || err == nil || err == errLineTooLong
 	switch {
 	case err == nil:
@@ -284,7 +288,7 @@ func (s *session) tlsName() string {
 }
 
 // capa answers with what is true now on this connection (RFC 2449 §5).
-func (s *session) capa([]string) error {
+func (s *session) capa([][]byte) error {
 	b := []byte("+OK capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n")
 	// USER and SASL are announced in both states (RFC 2449 §6), STLS only where
 	// it can be used (RFC 2595 §4).
@@ -305,12 +309,12 @@ func (s *session) capa([]string) error {
 }
 
 // lang offers the language of the replies (RFC 6856 §3): English is the only one.
-func (s *session) lang(args []string) error {
+func (s *session) lang(args [][]byte) error {
 	if len(args) == 0 {
-		io.WriteString(s.conn, "+OK languages follow\r\nen English\r\ni-default English\r\n.\r\n")
+		s.conn.WriteString("+OK languages follow\r\nen English\r\ni-default English\r\n.\r\n")
 		return nil
 	}
-	language := strings.ToLower(args[0])
+	language := strings.ToLower(string(args[0]))
 	switch {
 	case language == "i-default":
 		s.conn.reply("+OK", "i-default replies are in English")

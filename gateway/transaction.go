@@ -9,52 +9,45 @@ import (
 	"pop3gw/gateway/wire"
 )
 
-func (s *session) stat([]string) error {
-	s.conn.reply("+OK", fmt.Sprintf("%d %d", s.drop.count, s.drop.octets))
+func (s *session) stat([][]byte) error {
+	b := append(s.conn.room(maxReplyLine), "+OK "...)
+	b = append(strconv.AppendInt(b, int64(s.drop.count), 10), ' ')
+	s.conn.out = append(strconv.AppendInt(b, s.drop.octets, 10), "\r\n"...)
 	return nil
 }
 
-func (s *session) list(args []string) error {
-	return s.listing(args, func(b []byte, i int) []byte {
-		return strconv.AppendInt(b, s.drop.size(i), 10)
-	})
-}
+func (s *session) list(args [][]byte) error { return s.listing(args, s.drop.appendSize) }
 
-func (s *session) uidl(args []string) error {
-	return s.listing(args, s.drop.maildrop.AppendUID)
-}
+func (s *session) uidl(args [][]byte) error { return s.listing(args, s.drop.maildrop.AppendUID) }
 
 // listing writes number and value of one message, or of all without a mark.
-func (s *session) listing(args []string, appendValue func(b []byte, i int) []byte) error {
-	line := make([]byte, 0, 128)
-	appendLine := func(n, i int) {
-		line = strconv.AppendInt(line, int64(n), 10)
-		line = append(line, ' ')
-		line = append(appendValue(line, i), '\r', '\n')
-	}
+func (s *session) listing(args [][]byte, appendValue func(b []byte, i int) []byte) error {
 	if len(args) == 1 {
 		i, err := s.drop.parse(args[0])
 		if err != nil {
 			return err
 		}
-		line = append(line, "+OK "...)
-		appendLine(s.drop.number(i), i)
-		s.conn.Write(line)
+		s.conn.WriteString("+OK ")
+		s.listingLine(i, appendValue)
 		return nil
 	}
-	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
-	for n, i := range s.drop.unmarked {
-		line = line[:0]
-		appendLine(n, i)
-		if _, err := s.conn.Write(line); err != nil {
+	s.conn.reply("+OK", s.drop.totals())
+	for i := range s.drop.unmarked {
+		s.listingLine(i, appendValue)
+		if s.conn.writeErr != nil {
 			return s.end("connection lost")
 		}
 	}
-	s.conn.Write([]byte(".\r\n"))
+	s.conn.WriteString(".\r\n")
 	return nil
 }
 
-func (s *session) retr(args []string) error {
+func (s *session) listingLine(i int, appendValue func(b []byte, i int) []byte) {
+	b := strconv.AppendInt(s.conn.room(maxReplyLine), int64(s.drop.number(i)), 10)
+	s.conn.out = append(appendValue(append(b, ' '), i), '\r', '\n')
+}
+
+func (s *session) retr(args [][]byte) error {
 	i, err := s.drop.parse(args[0])
 	if err != nil {
 		return err
@@ -74,7 +67,7 @@ func (s *session) retr(args []string) error {
 	return nil
 }
 
-func (s *session) top(args []string) error {
+func (s *session) top(args [][]byte) error {
 	i, err := s.drop.parse(args[0])
 	if err != nil {
 		return err
@@ -129,7 +122,7 @@ func (s *session) send(i, lines int, text string) (octets int64, err error) {
 
 func (s *session) uid(i int) string { return string(s.drop.maildrop.AppendUID(nil, i)) }
 
-func (s *session) dele(args []string) error {
+func (s *session) dele(args [][]byte) error {
 	i, err := s.drop.parse(args[0])
 	if err != nil {
 		return err
@@ -144,14 +137,14 @@ func (s *session) dele(args []string) error {
 	return nil
 }
 
-func (s *session) noop([]string) error {
+func (s *session) noop([][]byte) error {
 	s.conn.reply("+OK", "nothing done")
 	return nil
 }
 
-func (s *session) rset([]string) error {
+func (s *session) rset([][]byte) error {
 	s.drop.reset()
-	s.conn.reply("+OK", fmt.Sprintf("%d messages (%d octets)", s.drop.count, s.drop.octets))
+	s.conn.reply("+OK", s.drop.totals())
 	return nil
 }
 
@@ -159,7 +152,7 @@ func (s *session) rset([]string) error {
 // on its way first: a client that is known to be gone may not have it, and
 // loses nothing. The maildrop is released before the reply: a client may log in
 // again as soon as it sees it.
-func (s *session) quitTransaction([]string) error {
+func (s *session) quitTransaction([][]byte) error {
 	if s.conn.flush() != nil {
 		return s.end("connection lost")
 	}

@@ -3,13 +3,13 @@ package wire
 import (
 	"bytes"
 	"errors"
-	"strings"
 )
 
-// Command is a command line taken apart: a keyword, and what follows it.
+// Command is a command line taken apart: a keyword, and what follows it. It
+// refers to the line.
 type Command struct {
-	Keyword string // in upper case, 1 to MaxKeyword letters, digits or hyphens
-	Rest    string // behind the one SPACE after the keyword, as it was sent
+	Keyword []byte // in upper case, 1 to MaxKeyword letters, digits or hyphens
+	Rest    []byte // behind the one SPACE after the keyword, as it was sent
 }
 
 // MaxKeyword bounds a keyword. RFC 2449 §3 has 3 or 4 octets; a longer word
@@ -26,8 +26,9 @@ var (
 	ErrNumberRange = errors.New("no such message")
 )
 
-// ParseCommand takes a line without its line end. Old clients' habits are
-// welcome: lower case, spaces at the end. The errors are fit for a client.
+// ParseCommand takes a line without its line end, and turns the keyword in it
+// into upper case. Old clients' habits are welcome: lower case, spaces at the end.
+// The errors are fit for a client.
 func ParseCommand(line []byte) (Command, error) {
 	word, rest, _ := bytes.Cut(line, []byte{' '})
 	if len(word) == 0 {
@@ -39,52 +40,45 @@ func ParseCommand(line []byte) (Command, error) {
 	if len(word) > MaxKeyword {
 		return Command{}, ErrKeyword
 	}
-	var upper [MaxKeyword]byte
 	for i, c := range word {
 		switch {
 		case 'a' <= c && c <= 'z':
-			c -= 'a' - 'A'
+			word[i] = c - ('a' - 'A')
 		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-':
 		default:
 			return Command{}, ErrKeyword
 		}
-		upper[i] = c
 	}
-	cmd := Command{Keyword: string(upper[:len(word)]), Rest: string(rest)}
 	// A password may hold any character that does not end a line (RFC 1939 §7).
-	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
-	if cmd.Keyword == "PASS" {
-		isControl = func(r rune) bool { return r == 0 || r == '\r' }
+	isPassword := string(word) == "PASS"
+	for _, c := range rest {
+		if isPassword && (c == 0 || c == '\r') || !isPassword && (c < ' ' || c == 0x7f) {
+			return Command{}, ErrControl
+		}
 	}
-	if strings.IndexFunc(cmd.Rest, isControl) >= 0 {
-		return Command{}, ErrControl
-	}
-	return cmd, nil
+	return Command{Keyword: word, Rest: rest}, nil
 }
 
-// Args returns the arguments, which spaces separate: at least min and at most
-// max of them, else ErrNoArgument or ErrArguments.
-func (c Command) Args(min, max int) ([]string, error) {
-	if c.Rest == "" && min == 0 { // the common case, without garbage
-		return nil, nil
-	}
-	var args []string
-	for rest := c.Rest; ; {
-		rest = strings.TrimLeft(rest, " ")
-		if rest == "" {
+// AppendArgs appends the arguments, which spaces separate, to dst: at least min
+// and at most max of them, else ErrNoArgument or ErrArguments.
+func (c Command) AppendArgs(dst [][]byte, min, max int) ([][]byte, error) {
+	args := 0
+	for rest := c.Rest; ; args++ {
+		rest = bytes.TrimLeft(rest, " ")
+		if len(rest) == 0 {
 			break
 		}
-		if len(args) == max {
-			return nil, ErrArguments
+		if args == max {
+			return dst, ErrArguments
 		}
-		var arg string
-		arg, rest, _ = strings.Cut(rest, " ")
-		args = append(args, arg)
+		var arg []byte
+		arg, rest, _ = bytes.Cut(rest, []byte{' '})
+		dst = append(dst, arg)
 	}
-	if len(args) < min {
-		return nil, ErrNoArgument
+	if args < min {
+		return dst, ErrNoArgument
 	}
-	return args, nil
+	return dst, nil
 }
 
 // MaxNumber bounds the numbers of commands: message numbers, and TOP's lines.
@@ -93,8 +87,8 @@ const MaxNumber = 1<<31 - 1
 // ParseNumber reads a decimal number from 0 to MaxNumber. Signs, other bases
 // and digits of other scripts are ErrNumber; a larger number is ErrNumberRange,
 // and never the number that is left of it in some integer type.
-func ParseNumber(s string) (int, error) {
-	if s == "" {
+func ParseNumber(s []byte) (int, error) {
+	if len(s) == 0 {
 		return 0, ErrNumber
 	}
 	for i := range len(s) {

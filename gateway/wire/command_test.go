@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestParseCommand(t *testing.T) {
 	}
 	for _, tt := range tests {
 		cmd, err := ParseCommand([]byte(tt.line))
-		if cmd.Keyword != tt.keyword || cmd.Rest != tt.rest || err != tt.err {
+		if string(cmd.Keyword) != tt.keyword || string(cmd.Rest) != tt.rest || err != tt.err {
 			t.Errorf("ParseCommand(%q) = %q, %v", tt.line, cmd, err)
 		}
 	}
@@ -58,8 +59,12 @@ func TestArgs(t *testing.T) {
 		{"1", 2, 2, nil, ErrNoArgument},
 	}
 	for _, tt := range tests {
-		got, err := Command{Rest: tt.rest}.Args(tt.min, tt.max)
-		if !slices.Equal(got, tt.want) || err != tt.err {
+		args, err := Command{Rest: []byte(tt.rest)}.AppendArgs(nil, tt.min, tt.max)
+		var got []string
+		for _, arg := range args {
+			got = append(got, string(arg))
+		}
+		if err == nil && !slices.Equal(got, tt.want) || err != tt.err {
 			t.Errorf("Args(%q, %d, %d) = %q, %v", tt.rest, tt.min, tt.max, got, err)
 		}
 	}
@@ -79,7 +84,7 @@ func TestParseNumber(t *testing.T) {
 		{strings.Repeat("9", 100) + "x", 0, ErrNumber},
 	}
 	for _, tt := range tests {
-		if got, err := ParseNumber(tt.s); got != tt.want || err != tt.err {
+		if got, err := ParseNumber([]byte(tt.s)); got != tt.want || err != tt.err {
 			t.Errorf("ParseNumber(%.20q) = %d, %v; want %d, %v", tt.s, got, err, tt.want, tt.err)
 		}
 	}
@@ -90,22 +95,24 @@ func FuzzParseCommand(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
+		sent := string(line)
 		cmd, err := ParseCommand(line)
 		if err != nil {
 			return
 		}
-		if cmd.Keyword == "" || len(cmd.Keyword) > MaxKeyword || strings.ContainsAny(cmd.Keyword, " \r\n\x00") {
-			t.Fatalf("%q has keyword %q", line, cmd.Keyword)
+		keyword := string(cmd.Keyword)
+		if keyword == "" || len(keyword) > MaxKeyword || strings.ContainsAny(keyword, " \r\n\x00") || keyword != strings.ToUpper(keyword) {
+			t.Fatalf("%q has keyword %q", sent, keyword)
 		}
-		if cmd.Keyword != strings.ToUpper(cmd.Keyword) {
-			t.Fatalf("%q is not in upper case", cmd.Keyword)
+		if !strings.EqualFold(strings.TrimSuffix(keyword+" "+string(cmd.Rest), " "), strings.TrimSuffix(sent, " ")) {
+			t.Fatalf("%q became %q", sent, line)
 		}
-		args, err := cmd.Args(0, 2)
+		args, err := cmd.AppendArgs(nil, 0, 2)
 		if err != nil {
 			return
 		}
 		for _, arg := range args {
-			if arg == "" || strings.Contains(arg, " ") {
+			if len(arg) == 0 || bytes.Contains(arg, []byte(" ")) {
 				t.Fatalf("%q has arguments %q", line, args)
 			}
 			if n, err := ParseNumber(arg); err == nil && (n < 0 || n > MaxNumber) {
