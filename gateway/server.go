@@ -156,10 +156,6 @@ func (o ListenerOptions) offers(mechanism string) bool {
 	return slices.Contains(o.Mechanisms, mechanism)
 }
 
-// keepAlive finds a client that vanished without a word within about two
-// minutes, so that its session does not hold the maildrop's lock.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
-
 const (
 	acceptPause    = 50 * time.Millisecond // when accepting fails, as without file descriptors
 	maxAcceptPause = time.Second
@@ -167,7 +163,8 @@ const (
 
 // Serve accepts clients from l until l is closed, or until Shutdown, when it
 // returns ErrServerClosed. Other errors of l are logged, and Serve goes on. It
-// closes l.
+// closes l. Keep-alive is l's: without it a client that vanished holds its
+// maildrop until the inactivity timer ends.
 func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 	defer l.Close()
 	s.mu.Lock()
@@ -208,11 +205,6 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 			continue
 		}
 		pause = acceptPause
-		if tcp, ok := nc.(interface {
-			SetKeepAliveConfig(net.KeepAliveConfig) error
-		}); ok { // a *net.TCPConn, or what embeds one
-			tcp.SetKeepAliveConfig(keepAlive)
-		}
 		s.start(nc, o, limits)
 	}
 }

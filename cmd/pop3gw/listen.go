@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"pop3gw/gateway"
 )
@@ -93,6 +95,10 @@ func closeAll(open []net.Listener) {
 	}
 }
 
+// keepAlive finds a client that vanished without a word within about two
+// minutes, so that its session does not hold the maildrop's lock.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
+
 // listen opens a listener. What the system says of a failure is turned into
 // what to change.
 func listen(address string) (net.Listener, error) {
@@ -104,7 +110,9 @@ func listen(address string) (net.Listener, error) {
 	} else if err == nil {
 		network = "tcp6"
 	}
-	l, err := net.Listen(network, address)
+	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	config.SetMultipathTCP(false) // which no POP3 client speaks, and each connection would pay for
+	l, err := config.Listen(context.Background(), network, address)
 	if err != nil {
 		return nil, listenError(address, err)
 	}
