@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -39,23 +40,29 @@ func (d *counted) Delete(context.Context, []int, func(int)) error {
 	return errors.New("a benchmark removes nothing")
 }
 
-// benchmarkReplies sends a batch of commands in one piece, again and again, and
-// reads the octets of its replies.
-func benchmarkReplies(b *testing.B, d *counted, commands string) {
+// serveCounted serves d over loopback, and returns the address.
+func serveCounted(b *testing.B, d *counted, o gateway.ListenerOptions, log *slog.Logger) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &gateway.Server{Accounts: anyone{d}, Log: slog.New(slog.DiscardHandler)}
-	go server.Serve(listener, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways})
-	nc, err := net.Dial("tcp", listener.Addr().String())
+	server := &gateway.Server{Accounts: anyone{d}, Log: log}
+	go server.Serve(listener, o)
+	b.Cleanup(func() { server.Shutdown(context.Background()) })
+	return listener.Addr().String()
+}
+
+// benchmarkReplies sends a batch of commands in one piece, again and again, and
+// reads the octets of its replies.
+func benchmarkReplies(b *testing.B, d *counted, o gateway.ListenerOptions, commands string) {
+	nc, err := net.Dial("tcp", serveCounted(b, d, o, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		nc.Close()
-		server.Shutdown(context.Background())
-	})
+	if o.Implicit {
+		nc = tls.Client(nc, tlsClient)
+	}
+	b.Cleanup(func() { nc.Close() })
 	exchange(b, nc, "USER ann\r\nPASS x\r\nNONSENSE\r\n")
 	octets := exchange(b, nc, commands+"NONSENSE\r\n") - exchange(b, nc, "NONSENSE\r\n")
 	b.SetBytes(int64(octets))
@@ -100,11 +107,35 @@ func BenchmarkSession(b *testing.B) {
 		noop.WriteString("NOOP\r\n")
 		fmt.Fprintf(&list, "LIST %d\r\n", i+1)
 	}
+	plain := gateway.ListenerOptions{}
 	many := &counted{messages: 100_000, body: []byte("x\n")}
-	b.Run("NOOP", func(b *testing.B) { benchmarkReplies(b, many, noop.String()) })
-	b.Run("LIST-n", func(b *testing.B) { benchmarkReplies(b, many, list.String()) })
-	b.Run("LIST", func(b *testing.B) { benchmarkReplies(b, many, "LIST\r\n") })
-	b.Run("UIDL", func(b *testing.B) { benchmarkReplies(b, many, "UIDL\r\n") })
+	b.Run("NOOP", func(b *testing.B) { benchmarkReplies(b, many, plain, noop.String()) })
+	b.Run("LIST-n", func(b *testing.B) { benchmarkReplies(b, many, plain, list.String()) })
+	b.Run("LIST", func(b *testing.B) { benchmarkReplies(b, many, plain, "LIST\r\n") })
+	b.Run("UIDL", func(b *testing.B) { benchmarkReplies(b, many, plain, "UIDL\r\n") })
 	large := &counted{messages: 1, body: bytes.Repeat([]byte(strings.Repeat("x", 75)+"\n"), 100_000)}
-	b.Run("RETR", func(b *testing.B) { benchmarkReplies(b, large, "RETR 1\r\n") })
+	b.Run("RETR", func(b *testing.B) { benchmarkReplies(b, large, plain, "RETR 1\r\n") })
+	overTLS := tlsOptions(b)
+	overTLS.Implicit = true
+	b.Run("RETR-TLS", func(b *testing.B) { benchmarkReplies(b, large, overTLS, "RETR 1\r\n") })
+}
+
+// BenchmarkLogin is a session that does nothing but log in and quit.
+func BenchmarkLogin(b *testing.B) {
+	addr := serveCounted(b, &counted{messages: 100, body: []byte("x\n")}, gateway.ListenerOptions{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	buf := make([]byte, 4<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, command := range []string{"", "USER ann\r\n", "PASS x\r\n", "QUIT\r\n"} {
+			io.WriteString(nc, command)
+			if n, err := nc.Read(buf); err != nil || !bytes.HasPrefix(buf[:n], []byte("+OK ")) {
+				b.Fatalf("%q: %q, %v", command, buf[:n], err)
+			}
+		}
+		nc.Close()
+	}
 }

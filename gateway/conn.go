@@ -43,8 +43,9 @@ var writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte)
 // with its time limit. Replies leave when the next read would have to wait, so
 // that those of a pipelined batch leave together. Errors are sticky.
 type conn struct {
-	mu sync.Mutex // guards nc against drain and abort
-	nc net.Conn
+	mu      sync.Mutex // guards nc against drain and abort
+	nc      net.Conn
+	records *recordWriter // below nc; nil without TLS
 
 	// ctx ends when the connection is aborted, draining already when it is
 	// drained. cancel ends both.
@@ -221,6 +222,9 @@ func (c *conn) flush() error {
 func (c *conn) send(p []byte) (int, error) {
 	c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
 	n, err := c.nc.Write(p)
+	if c.records != nil && err == nil {
+		err = c.records.flush()
+	}
 	if err != nil {
 		c.writeErr = fmt.Errorf("writing to the client: %w", err)
 	}
@@ -288,12 +292,14 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	tc := tls.Server(c.nc, config)
+	records := &recordWriter{Conn: c.nc}
+	tc := tls.Server(records, config)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
+	records.gather = true
 	c.mu.Lock()
-	c.nc = tc
+	c.nc, c.records = tc, records
 	c.mu.Unlock()
 	return nil
 }
@@ -335,6 +341,9 @@ func (c *conn) abort() {
 func (c *conn) close() {
 	defer c.cancel()
 	err := c.flush()
+	if c.records != nil {
+		c.records.gather = false // what TLS says at its end
+	}
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
 		c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 		io.CopyN(io.Discard, c.nc, maxDrainedLine)

@@ -193,3 +193,21 @@ func TestCopyBodyLarge(t *testing.T) {
 		}
 	}
 }
+
+// After a write that failed nothing is sent any more: it would not be where the
+// client expects it.
+func TestRecordsAfterFailure(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	w := &recordWriter{Conn: server, gather: true}
+	w.Write([]byte("lost"))
+	server.SetWriteDeadline(time.Unix(1, 0))
+	if w.flush() == nil {
+		t.Fatal("a write behind its deadline succeeds")
+	}
+	server.SetWriteDeadline(time.Time{})
+	w.gather = false
+	if n, err := w.Write([]byte("alert")); n > 0 || err == nil {
+		t.Errorf("%d octets sent, %v", n, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func serveTCP(t *testing.T, store gateway.Adapter, o gateway.ListenerOptions, li
 	return server, l.Addr().String()
 }
 
-func tlsOptions(t *testing.T) gateway.ListenerOptions {
+func tlsOptions(t testing.TB) gateway.ListenerOptions {
 	return gateway.ListenerOptions{TLS: &tls.Config{Certificates: []tls.Certificate{maildroptest.Certificate(t)}}}
 }
 
@@ -83,6 +84,105 @@ func TestLastReply(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A client that comes again resumes its TLS session, which spares both sides the
+// costly part of the handshake.
+func TestResumption(t *testing.T) {
+	for _, implicit := range []bool{false, true} {
+		o := tlsOptions(t)
+		o.Implicit = implicit
+		_, addr := serveTCP(t, memory(sample), o, gateway.Limits{})
+		config := tlsClient.Clone()
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			config.MaxVersion = version
+			for again := range 3 {
+				nc, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer nc.Close()
+				nc.SetDeadline(time.Now().Add(20 * time.Second))
+				if !implicit {
+					io.WriteString(nc, "STLS\r\n")
+					in := bufio.NewReader(nc)
+					for range 2 {
+						if _, err := in.ReadString('\n'); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				tc := tls.Client(nc, config)
+				io.WriteString(tc, "QUIT\r\n")
+				if _, err := io.ReadAll(tc); err != nil { // reads the ticket too
+					t.Fatal(err)
+				}
+				if resumed := tc.ConnectionState().DidResume; resumed != (again > 0) {
+					t.Errorf("implicit %v, %s, connection %d: resumed %v", implicit, tls.VersionName(version), again+1, resumed)
+				}
+			}
+		}
+	}
+}
+
+// The records of one reply leave in one write.
+func TestRecordsLeaveTogether(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counting := &writeCounter{Listener: l}
+	server := &gateway.Server{Accounts: anyone{memory(strings.Repeat("0123456789\r\n", 5000))}, Log: slog.New(slog.DiscardHandler)}
+	o := tlsOptions(t)
+	o.Implicit = true
+	go server.Serve(counting, o)
+	defer server.Shutdown(t.Context())
+	nc, err := tls.Dial("tcp", l.Addr().String(), tlsClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(nc)
+	var writes [3]int64
+	for i, command := range []string{"USER alice\r\nPASS x\r\nNOOP\r\n", "RETR 1\r\n", "UIDL\r\n"} {
+		io.WriteString(nc, command)
+		for line := ""; !strings.HasPrefix(line, "+OK nothing") && line != ".\r\n"; {
+			if line, err = in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		writes[i] = counting.writes.Load()
+	}
+	if writes[1]-writes[0] != 1 || writes[2]-writes[1] != 1 {
+		t.Errorf("RETR and UIDL bring %d writes to %d and %d", writes[0], writes[1], writes[2])
+	}
+	io.WriteString(nc, "QUIT\r\n")
+	if rest, err := io.ReadAll(in); string(rest) != "+OK 0 messages removed, bye\r\n" || err != nil { // with TLS's own end
+		t.Errorf("the end is %q, %v", rest, err)
+	}
+}
+
+// writeCounter counts the writes of all its connections.
+type writeCounter struct {
+	net.Listener
+	writes atomic.Int64
+}
+
+func (l *writeCounter) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	return countedConn{nc, &l.writes}, err
+}
+
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 // A client that neither reads nor goes away does not keep others from the
