@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"pop3gw/gateway"
@@ -38,6 +40,7 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 				return usageError{err}
 			}
 			log := newLogger(cmd.ErrOrStderr(), c.Log)
+			limitMemory(log)
 			kept, err := c.openCache(log)
 			if err != nil {
 				return usageError{err}
@@ -61,6 +64,21 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 	}
 	addConfigFlag(cmd, &path)
 	return cmd
+}
+
+// limitMemory makes the garbage collector mind the memory limit of the container
+// (cgroup) that the gateway runs in, up to nine tenths of it: the rest is for what
+// it does not manage. GOMEMLIMIT in the environment wins.
+func limitMemory(log *slog.Logger) {
+	limit, err := memlimit.Set()
+	switch {
+	case err != nil:
+		log.Debug("no memory limit could be found", "error", err)
+	case limit == math.MaxInt64:
+		log.Debug("memory is not limited")
+	default:
+		log.Debug("memory limit", "octets", limit)
+	}
 }
 
 func addConfigFlag(cmd *cobra.Command, path *string) {

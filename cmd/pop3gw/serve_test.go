@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,4 +151,20 @@ func TestListenOnOnePortTwice(t *testing.T) {
 		t.Fatalf("an address without a host does not listen on IPv4: %v", err)
 	}
 	nc.Close()
+}
+
+// An explicit GOMEMLIMIT, which the runtime has read at the start, stays.
+func TestExplicitMemoryLimit(t *testing.T) {
+	const limit = 123 << 20
+	t.Setenv("GOMEMLIMIT", fmt.Sprint(limit))
+	before := debug.SetMemoryLimit(limit)
+	defer debug.SetMemoryLimit(before)
+	var text strings.Builder
+	limitMemory(slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if got := debug.SetMemoryLimit(-1); got != limit {
+		t.Errorf("the limit became %d", got)
+	}
+	if !strings.Contains(text.String(), fmt.Sprint("octets=", limit)) {
+		t.Errorf("the log says %q", text.String())
+	}
 }
