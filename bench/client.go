@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -23,6 +24,7 @@ const (
 // every figure.
 type client struct {
 	nc         net.Conn
+	until      time.Time   // the deadline that nc has
 	forget     func() bool // drops the watch on the context
 	buf        []byte
 	start, end int // buf[start:end] was read and not yet consumed
@@ -30,14 +32,18 @@ type client struct {
 
 // dial connects and reads the greeting. The connection ends with ctx.
 func dial(ctx context.Context, addr string) (*client, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
 	// Keep-alive would be four more system calls.
-	nc, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, "tcp", addr)
+	nc, err := (&net.Dialer{KeepAlive: -1}).DialTCP(ctx, "tcp", netip.AddrPort{}, to)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{nc: nc, buf: make([]byte, 4<<10)}
 	c.forget = context.AfterFunc(ctx, func() { nc.Close() })
-	c.nc.SetDeadline(time.Now().Add(replyTimeout))
+	c.wait()
 	if _, err := c.status(); err != nil {
 		c.close()
 		return nil, fmt.Errorf("greeting: %w", err)
@@ -73,8 +79,17 @@ func (c *client) quit() error {
 	return err
 }
 
+// wait gives the server replyTimeout, or a little less: a deadline for each
+// command would cost more than some commands.
+func (c *client) wait() {
+	if now := time.Now(); c.until.Sub(now) < replyTimeout-time.Second {
+		c.until = now.Add(replyTimeout)
+		c.nc.SetDeadline(c.until)
+	}
+}
+
 func (c *client) send(commands []byte) error {
-	c.nc.SetDeadline(time.Now().Add(replyTimeout))
+	c.wait()
 	_, err := c.nc.Write(commands)
 	return err
 }
@@ -184,7 +199,7 @@ func (c *client) message(w io.Writer) (octets int64, first time.Time, err error)
 		if first.IsZero() && len(pending) > 2 {
 			first = time.Now()
 		}
-		i := bytes.Index(pending, []byte("\r\n."))
+		i := lineWithDot(pending)
 		switch {
 		case i < 0: // its end may be the beginning of one
 			err = take(max(len(pending)-2, 0))
@@ -207,6 +222,20 @@ func (c *client) message(w io.Writer) (octets int64, first time.Time, err error)
 		}
 		if err != nil {
 			return octets, first, fmt.Errorf("in the message, after %d octets: %w", octets, err)
+		}
+	}
+}
+
+// lineWithDot is the index of the first CRLF in p with a dot behind it, or -1.
+// Dots are far fewer than lines, in base64 there are none.
+func lineWithDot(p []byte) int {
+	for i := 0; ; i++ {
+		n := bytes.IndexByte(p[i:], '.')
+		if n < 0 {
+			return -1
+		}
+		if i += n; i >= 2 && p[i-1] == '\n' && p[i-2] == '\r' {
+			return i - 2
 		}
 	}
 }

@@ -241,3 +241,26 @@ func TestLargeMessage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was right in one session is not taken for right when it comes changed.
+func TestPollerChecksWhatChanges(t *testing.T) {
+	good := answers{"+OK 2 30", []byte("1 10\r\n2 20\r\n.\r\n"), []byte("1 a\r\n2 b\r\n.\r\n")}
+	p, box := new(poller), mailbox{user: "ann", messages: 2}
+	for range 2 {
+		if err := p.check(good, box); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []answers{
+		{"+OK 2 31", good.list, good.uidl},
+		{good.stat, []byte("1 10\r\n2 21\r\n.\r\n"), good.uidl},
+		{good.stat, good.list, []byte("1 a\r\n2 a\r\n.\r\n")},
+	} {
+		if p.check(bad, box) == nil {
+			t.Errorf("accepted: %q", bad)
+		}
+	}
+	if p.check(good, mailbox{user: "bob", messages: 3}) == nil {
+		t.Error("what is right for one is taken for right for another")
+	}
+}
