@@ -69,9 +69,9 @@ func (c *counter) measureOne(ctx context.Context, f *folder, m *message, work *w
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return gateway.Unusable("the maildrop is not readable",
-			fmt.Errorf("the gateway's user needs execute permission on %s: %w", f.subs[m.in].Name(), err))
+			fmt.Errorf("the gateway's user needs execute permission on %s: %w", f.sub(m.in), err))
 	case err != nil:
-		return fmt.Errorf("examining %s in %s: %w", m.name, f.subs[m.in].Name(), err)
+		return fmt.Errorf("examining %s in %s: %w", m.name, f.sub(m.in), err)
 	case !isRegular(&st):
 		m.state = foreign
 		return nil

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -25,15 +26,22 @@ var subdirNames = [...]string{inNew: "new", inCur: "cur"}
 
 // folder is a Maildir, or a folder of a Maildir++, with its directories open:
 // later work goes through them, so that the folder stays the one that is locked.
+// They are bare file descriptors, since what an os.File does for each of them
+// costs as much as opening it.
 type folder struct {
-	path string   // for messages
-	top  *os.File // the Maildir, where the quota file lies; dir if it is the folder
-	dir  *os.File // the folder; holds the lock
-	subs [2]*os.File
-	fds  [2]int // of subs
+	path string // for messages
+	top  int    // the Maildir, where the quota file lies; dir if it is the folder
+	dir  int    // the folder; holds the lock
+	fds  [2]int // new and cur
 
 	trash bool // it is the folder that quotas do not count
 }
+
+// noDir stands for a directory that is not open.
+const noDir = -1
+
+// sub is the path of new or cur, for messages.
+func (f *folder) sub(in subdir) string { return f.path + "/" + subdirNames[in] }
 
 // openFolder opens the Maildir below root, or its folder named subfolder if that
 // is not "". Symbolic links on the way to the Maildir are followed while they
@@ -44,11 +52,11 @@ func openFolder(root, below, subfolder string) (*folder, error) {
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	f := &folder{path: path, top: dir, dir: dir}
+	f := &folder{path: path, top: dir, dir: dir, fds: [2]int{noDir, noDir}}
 	if subfolder != "" {
 		f.path = filepath.Join(path, subfolder)
 		f.trash = subfolder == ".Trash"
-		f.dir, err = openDir(dir, subfolder)
+		f.dir, err = openDir(dir, subfolder, f.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			f.close()
 			return nil, gateway.Unusable("there is no such folder", err)
@@ -58,48 +66,56 @@ func openFolder(root, below, subfolder string) (*folder, error) {
 		}
 	}
 	for i, name := range subdirNames {
-		f.subs[i], err = openDir(f.dir, name)
+		path := f.sub(subdir(i))
+		f.fds[i], err = openDir(f.dir, name, path)
 		if err != nil {
 			f.close()
-			return nil, openError(filepath.Join(f.path, name), err)
+			return nil, openError(path, err)
 		}
-		f.fds[i] = int(f.subs[i].Fd())
 	}
 	return f, nil
 }
 
-// openBelow opens the directory below root. The path is resolved first, which
-// permits absolute links within root, and then opened through os.Root, which
-// finds out if a link was put there in between.
-func openBelow(root, below string) (*os.File, error) {
+// openBelow opens the directory below root. Where the system can see to it that
+// the path does not leave root it does so in one go. It takes no absolute link
+// then, and may be too old: otherwise the path is resolved first and opened
+// through os.Root, which finds out if a link was put there in between.
+func openBelow(root, below string) (int, error) {
+	if fd, err := openBeneath(root, below); err == nil {
+		return fd, nil
+	}
 	realRoot, err := filepath.EvalSymlinks(root)
 	if err != nil {
-		return nil, err
+		return noDir, err
 	}
 	real, err := filepath.EvalSymlinks(filepath.Join(root, below))
 	if err != nil {
-		return nil, err
+		return noDir, err
 	}
 	rel, err := filepath.Rel(realRoot, real)
 	if err != nil || !filepath.IsLocal(rel) {
-		return nil, fmt.Errorf("a symbolic link leads out of %s, to %s", root, real)
+		return noDir, fmt.Errorf("a symbolic link leads out of %s, to %s", root, real)
 	}
 	r, err := os.OpenRoot(realRoot)
 	if err != nil {
-		return nil, err
+		return noDir, err
 	}
 	defer r.Close()
-	return r.OpenFile(rel, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	dir, err := r.OpenFile(rel, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return noDir, err
+	}
+	defer dir.Close()
+	return openDir(int(dir.Fd()), ".", real)
 }
 
 // openDir opens the directory called name in parent, which must not be a link.
-func openDir(parent *os.File, name string) (*os.File, error) {
-	path := filepath.Join(parent.Name(), name)
-	fd, err := openat(int(parent.Fd()), name, unix.O_DIRECTORY)
+func openDir(parent int, name, path string) (fd int, err error) {
+	fd, err = openat(parent, name, unix.O_DIRECTORY)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		return noDir, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return fd, nil
 }
 
 // openat opens a file for reading, without following a link at its end and
@@ -148,12 +164,12 @@ func scarce(err error) bool {
 // before close. Both locks are of the directory itself, by whatever path it was
 // reached.
 func (f *folder) lock(locks *gateway.Locks) (unlock func(), err error) {
-	fd := int(f.dir.Fd())
-	var st unix.Stat_t
-	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+	fd := f.dir
+	st, err := fstat(fd)
+	if err != nil {
 		return nil, fmt.Errorf("examining %s: %w", f.path, err)
 	}
-	release, ok := locks.TryLock(fmt.Sprintf("maildir %d:%d", st.Dev, st.Ino))
+	release, ok := locks.TryLock("maildir " + strconv.FormatUint(uint64(st.Dev), 10) + ":" + strconv.FormatUint(uint64(st.Ino), 10))
 	if !ok {
 		return nil, gateway.InUse(fmt.Errorf("%s is open in another session", f.path))
 	}
@@ -177,15 +193,18 @@ func (f *folder) isLocal() bool { return isLocal(f.fds[inNew]) && isLocal(f.fds[
 
 // close closes the directories, once.
 func (f *folder) close() error {
-	files := []*os.File{f.subs[inNew], f.subs[inCur], f.dir}
-	if f.top != f.dir {
-		files = append(files, f.top)
+	if f.top == f.dir {
+		f.top = noDir
 	}
 	var errs []error
-	for _, file := range files {
-		if file != nil {
-			errs = append(errs, file.Close())
+	for _, fd := range []*int{&f.fds[inNew], &f.fds[inCur], &f.dir, &f.top} {
+		if *fd == noDir {
+			continue
 		}
+		if err := unix.Close(*fd); err != nil && err != unix.EINTR {
+			errs = append(errs, fmt.Errorf("closing a directory of %s: %w", f.path, err))
+		}
+		*fd = noDir
 	}
 	return errors.Join(errs...)
 }

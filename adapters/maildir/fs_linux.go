@@ -32,6 +32,20 @@ func isLocal(fd int) bool {
 	return err == nil && slices.Contains(local, int64(uint32(st.Type)))
 }
 
+// openBeneath opens the directory below root. Whatever is on the way, the system
+// does not leave root, or fails.
+func openBeneath(root, below string) (fd int, err error) {
+	parent, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return noDir, err
+	}
+	defer unix.Close(parent)
+	return unix.Openat2(parent, below, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
 // direntName is where the name begins in a record of getdents64(2): inode and
 // offset of 8 octets, length of 2, type of 1.
 const direntName = 19

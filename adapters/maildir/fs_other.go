@@ -8,6 +8,9 @@ import "golang.org/x/sys/unix"
 // known for Linux alone.
 func isLocal(fd int) bool { return false }
 
+// openBeneath is for Linux alone.
+func openBeneath(root, below string) (fd int, err error) { return noDir, unix.ENOSYS }
+
 // readDir calls see with names in the directory, and returns false behind the
 // last. Inodes are 0: not known. buf is scratch.
 func readDir(fd int, buf []byte, see func(name string, inode uint64)) (more bool, err error) {

@@ -52,7 +52,7 @@ func (d *maildrop) subtract(u usage) {
 func (f *folder) appendQuota(line string) error {
 	var fd int
 	err := retry(func() (err error) {
-		fd, err = unix.Openat(int(f.top.Fd()), quotaFile,
+		fd, err = unix.Openat(f.top, quotaFile,
 			unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 		return err
 	})

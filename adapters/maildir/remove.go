@@ -136,9 +136,10 @@ func (r *removal) unlink(m *message) (last bool, err error) {
 // sync brings the directories to stable storage. A file system that has no such
 // operation for directories says EINVAL.
 func (f *folder) sync() error {
-	for _, dir := range f.subs {
-		if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-			return err
+	for i, fd := range f.fds {
+		err := retry(func() error { return unix.Fsync(fd) })
+		if err != nil && err != unix.EINVAL {
+			return fmt.Errorf("bringing %s to stable storage: %w", f.sub(subdir(i)), err)
 		}
 	}
 	return nil

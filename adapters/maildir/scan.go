@@ -47,7 +47,7 @@ func (f *folder) version() (v version, err error) {
 	for i, fd := range f.fds {
 		st, err := fstat(fd)
 		if err != nil {
-			return v, fmt.Errorf("examining %s: %w", f.subs[i].Name(), err)
+			return v, fmt.Errorf("examining %s: %w", f.sub(subdir(i)), err)
 		}
 		v[i].dev, v[i].inode = uint64(st.Dev), uint64(st.Ino)
 		v[i].modified, v[i].changed = st.Mtim.Nano(), st.Ctim.Nano()
@@ -100,7 +100,7 @@ func (f *folder) scan(ctx context.Context, see func(in subdir, name string, inod
 	if err != nil {
 		return v, false, err
 	}
-	for i := range f.subs {
+	for i := range f.fds {
 		if err := f.read(ctx, subdir(i), see); err != nil {
 			return v, false, err
 		}
@@ -128,7 +128,7 @@ func (f *folder) read(ctx context.Context, in subdir, see func(in subdir, name s
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", f.subs[in].Name(), err)
+		return fmt.Errorf("reading %s: %w", f.sub(in), err)
 	}
 	return nil
 }
