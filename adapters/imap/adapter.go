@@ -1,12 +1,14 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
-	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-imap/v2"
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
@@ -18,10 +20,16 @@ type Adapter struct {
 	options Options // complete
 	link    link.Options
 	locks   *gateway.Locks
-	kept    *cache.Cache
 	log     *slog.Logger
-	sizes   corrections
-	held    budget // of messages that came out of order
+	memory  memory
+	held    budget   // of messages that came out of order
+	updates counters // of sessions that removed messages, by lock
+
+	// What was learnt of the server.
+	greeting atomic.Pointer[imap.CapSet] // capabilities before the login, where it does not tell them unasked
+	caps     atomic.Pointer[imap.CapSet] // capabilities behind the last login
+	tells    atomic.Bool                 // it tells those as it answers the login
+	stepwise atomic.Bool                 // it takes no commands together with the login
 }
 
 var (
@@ -45,7 +53,13 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	return &Adapter{options: o, link: l, locks: locks, kept: kept, log: log}, nil
+	return &Adapter{options: o, link: l, locks: locks, log: log, memory: memory{store: kept}}, nil
+}
+
+// Close ends what goes on between sessions, of which none may be left.
+func (a *Adapter) Close() error {
+	a.memory.close()
+	return nil
 }
 
 // Open implements gateway.Adapter.
@@ -66,6 +80,7 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 		login:   l,
 		folder:  account.Folder,
 		name:    a.lockName(l, account.Folder),
+		key:     a.memoryKey(l, account.Folder),
 		log:     a.log.With("user", account.Name),
 	}
 	if err := d.open(ctx); err != nil {
@@ -88,6 +103,11 @@ func (a *Adapter) lockName(l login, folder string) string {
 	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", owner, a.options.Address, strings.ReplaceAll(folder, ".", "/")))
 }
 
+// memoryKey names what is remembered of a mailbox, exactly.
+func (a *Adapter) memoryKey(l login, folder string) string {
+	return fmt.Sprintf("imap listing %q %q %q", a.options.Address, l.owner(), cmp.Or(folder, a.options.Mailbox))
+}
+
 // Check implements gateway.Checker: it connects, asks for the capabilities and
 // logs out, without logging in.
 func (a *Adapter) Check(ctx context.Context) error {
@@ -96,14 +116,11 @@ func (a *Adapter) Check(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.Do(ctx, func(client *imapclient.Client) error {
-		caps, err := client.Capability().Wait()
-		if err != nil {
-			return err
-		}
-		return a.checkLogin(client, capabilities(caps))
-	}); err != nil {
+	if _, err := conn.Open(ctx, link.Opening{Capability: true}); err != nil {
 		return a.explain("asking for capabilities", err)
+	}
+	if err := a.checkLogin(conn, conn.Capabilities()); err != nil {
+		return err
 	}
 	conn.Logout(ctx) // how it ends is no sign of health
 	return nil

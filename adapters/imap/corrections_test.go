@@ -37,24 +37,4 @@ func TestCorrectSize(t *testing.T) {
 		t.Errorf("under another UIDVALIDITY the size is %d, want 12", d.Size(0))
 	}
 	d.Close()
-	if a.sizes.n != 0 {
-		t.Errorf("%d sizes of another UIDVALIDITY are remembered", a.sizes.n)
-	}
-}
-
-func TestCorrectionsAreBounded(t *testing.T) {
-	var c corrections
-	for uid := range uint32(3 * maxCorrections) {
-		c.add("a", 1, uid, 5<<30)
-	}
-	if c.n > maxCorrections || len(c.mailboxes["a"].sizes) != c.n {
-		t.Errorf("%d sizes counted, %d kept, at most %d wanted", c.n, len(c.mailboxes["a"].sizes), maxCorrections)
-	}
-	var l listing
-	last := uint32(3*maxCorrections - 1)
-	l.uids, l.sizes = []uint32{last}, []uint32{1}
-	c.apply("a", 1, &l)
-	if l.size(0) != 5<<30 || c.n != 1 {
-		t.Errorf("size is %d and %d are remembered, want %d and 1", l.size(0), c.n, int64(5<<30))
-	}
 }

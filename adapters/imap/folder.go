@@ -13,8 +13,8 @@ import (
 // likeliest first. In a folder that a client asks for, "/" and "." may each
 // stand for the server's hierarchy separator.
 func (d *maildrop) candidates(ctx context.Context) ([]string, error) {
-	if d.folder == "" {
-		return []string{d.adapter.options.Mailbox}, nil
+	if name := d.guess(); name != "" {
+		return []string{name}, nil
 	}
 	var separator rune
 	err := d.conn.Do(ctx, func(client *imapclient.Client) error {
@@ -25,6 +25,17 @@ func (d *maildrop) candidates(ctx context.Context) ([]string, error) {
 		return err
 	})
 	return folderNames(d.folder, separator), err
+}
+
+// guess is the mailbox's name on the server where no server need be asked, or "".
+func (d *maildrop) guess() string {
+	switch {
+	case d.folder == "":
+		return d.adapter.options.Mailbox
+	case d.known != nil:
+		return d.known.mailbox
+	}
+	return ""
 }
 
 // folderNames returns how folder may be called where separator is that of the

@@ -7,9 +7,12 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"pop3gw/adapters/imap/link"
 )
 
 // maxMessages bounds a listing, and so the memory that a server can take up:
@@ -18,11 +21,13 @@ const maxMessages = 8 << 20
 
 var errTooMany = fmt.Errorf("server lists more than %d messages", maxMessages)
 
-// listing holds the messages of a mailbox, ascending by UID.
+// listing holds the messages of a mailbox, ascending by UID. Once it is complete
+// it may be shared, and is not changed any more.
 type listing struct {
 	uids  []uint32
-	sizes []uint32         // RFC822.SIZE, or math.MaxUint32: see large
-	large map[uint32]int64 // RFC822.SIZE by UID, where sizes has no room for it
+	sizes []uint32         // in octets, or math.MaxUint32: see large
+	large map[uint32]int64 // sizes by UID, where sizes has no room for them
+	right bitset           // sizes that the server is wrong about, and that were mended
 }
 
 func (l *listing) len() int { return len(l.uids) }
@@ -100,65 +105,218 @@ func (l *listing) covers(set imap.UIDSet, limit uint64) bool {
 	return true
 }
 
-// retain drops the messages that are not in set.
-func (l *listing) retain(set imap.UIDSet) {
-	n := 0
-	for i, uid := range l.uids {
-		if set.Contains(imap.UID(uid)) {
-			l.uids[n], l.sizes[n] = uid, l.sizes[i]
-			n++
+// keeping returns those of the messages for which keep returns true.
+func (l *listing) keeping(keep func(i int) bool) listing {
+	var kept listing
+	kept.uids, kept.sizes = make([]uint32, 0, l.len()), make([]uint32, 0, l.len())
+	for i := range l.uids {
+		if keep(i) {
+			kept.take(l, i)
 		}
 	}
-	l.uids, l.sizes = l.uids[:n], l.sizes[:n]
+	return kept
 }
 
-// list lists the mailbox, which data is about. A listing is taken for complete
-// if it has as many messages as the mailbox is said to have. If not, mail came
-// or went meanwhile, or the server left something out: then a search tells.
-func (d *maildrop) list(ctx context.Context, data *imap.SelectData) error {
+// take appends message i of from.
+func (l *listing) take(from *listing, i int) {
+	l.uids, l.sizes = append(l.uids, from.uids[i]), append(l.sizes, 0)
+	l.setSize(l.len()-1, from.size(i))
+	if from.right.has(i) {
+		l.right.add(l.len() - 1)
+	}
+}
+
+// within returns those of the messages that are in set.
+func (l *listing) within(set imap.UIDSet) listing {
+	return l.keeping(func(i int) bool { return set.Contains(imap.UID(l.uids[i])) })
+}
+
+// with returns the messages of l and those of more, whose UIDs are higher.
+func (l *listing) with(more listing) listing {
+	all := listing{
+		uids:  slices.Concat(l.uids, more.uids),
+		sizes: slices.Concat(l.sizes, more.sizes),
+		large: more.large,
+		right: slices.Clone(l.right),
+	}
+	for uid, size := range l.large {
+		if all.large == nil {
+			all.large = make(map[uint32]int64)
+		}
+		all.large[uid] = size
+	}
+	return all
+}
+
+// correct sets the size of a message to what RETR found.
+func (l *listing) correct(i int, octets int64) {
+	l.setSize(i, octets)
+	l.right.add(i)
+}
+
+// correctAs takes the sizes over that were found to be wrong in an earlier listing
+// under the same UIDVALIDITY. Without that they would be wrong until each message
+// is read again.
+func (l *listing) correctAs(old *listing) {
+	for _, i := range old.right.members() {
+		if at, ok := slices.BinarySearch(l.uids, old.uids[i]); ok {
+			l.correct(at, old.size(i))
+		}
+	}
+}
+
+// agrees reports whether a server's search found the first message, the last, and
+// as many.
+func (l *listing) agrees(e *link.Extent) bool {
+	switch {
+	case e == nil || int64(e.Count) != int64(l.len()):
+		return false
+	case l.len() == 0:
+		return true
+	}
+	return e.Min == l.uids[0] && e.Max == l.uids[l.len()-1]
+}
+
+// relistAfter is how old a listing may become: servers are not always faithful to
+// the rules that it relies on.
+const relistAfter = 24 * time.Hour
+
+// list lists the mailbox, and remembers it.
+func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 	doing := fmt.Sprintf("listing mailbox %.200q", d.mailbox)
-	if data.UIDValidity == 0 {
+	m, known := &opened.Mailbox, d.known
+	if m.UIDValidity == 0 {
 		return d.adapter.explainAs(permanent("mail server cannot tell its messages apart over time", "it needs UIDVALIDITY (RFC 9051 §2.3.1.1)"),
 			doing, errors.New("mailbox has no UIDVALIDITY"))
 	}
-	// What comes after the mailbox was opened may be listed or not.
-	limit := uint64(math.MaxUint32) + 1
-	if data.UIDNext != 0 {
-		limit = uint64(data.UIDNext)
+	if known != nil && (known.mailbox != d.mailbox || known.uidValidity != m.UIDValidity) {
+		known = nil // another mailbox
 	}
-	for range 2 {
-		var l listing
-		if data.NumMessages > 0 {
-			n := min(data.NumMessages, 1<<17)
-			l.uids, l.sizes = make([]uint32, 0, n), make([]uint32, 0, n)
-			err := d.conn.FetchSizes(ctx, "1:*", l.add)
-			if errors.Is(err, errTooMany) {
-				return d.adapter.explainAs(permanent("mailbox has too many messages", "remove some, or move them to other mailboxes"), doing, err)
-			}
-			if err != nil {
-				return d.adapter.explain(doing, err)
-			}
-			l.sort()
+	now := &remembered{
+		mailbox:       d.mailbox,
+		uidValidity:   m.UIDValidity,
+		uidNext:       m.UIDNext,
+		highestModSeq: m.HighestModSeq,
+		listed:        time.Now(),
+	}
+	ok, changed, err := false, true, error(nil)
+	if known != nil {
+		now.listed = known.listed
+		now.messages, changed, ok, err = d.update(ctx, known, opened)
+	}
+	if !ok && err == nil {
+		now.listed, changed = time.Now(), true
+		if now.messages, err = d.listAll(ctx, opened); err == nil && known != nil {
+			now.messages.correctAs(&known.messages)
 		}
-		if l.len() > 0 && l.len() == int(data.NumMessages) {
-			d.messages = l
-			return nil
-		}
-		present, err := d.search(ctx, 2*l.len()+50_000, &imap.SearchCriteria{})
+	}
+	switch {
+	case errors.Is(err, errTooMany):
+		return d.adapter.explainAs(permanent("mailbox has too many messages", "remove some, or move them to other mailboxes"), doing, err)
+	case errors.Is(err, errIncomplete):
+		return d.adapter.explainAs(temporary("mail server does not list all messages, try again later", "see the server's own log"), doing, err)
+	case err != nil:
+		return d.adapter.explain(doing, err)
+	}
+	// A message that came after the mailbox was opened may be listed.
+	if n := now.messages.len(); n > 0 && now.uidNext > 0 && now.messages.uids[n-1] >= now.uidNext {
+		now.uidNext = now.messages.uids[n-1] + 1
+	}
+	d.messages, d.known = now.messages, now
+	d.adapter.memory.remember(d.key, now, now.uidNext > 0 && (changed || known.uidNext != now.uidNext))
+	return nil
+}
+
+// update brings a listing of the mailbox up to date. ok is false where it is not
+// to be trusted.
+func (d *maildrop) update(ctx context.Context, known *remembered, opened *link.Opened) (l listing, changed, ok bool, err error) {
+	m := &opened.Mailbox
+	age := time.Since(known.listed)
+	if !m.Counted || known.uidNext == 0 || m.UIDNext < known.uidNext || age < 0 || age > relistAfter ||
+		m.HighestModSeq != 0 && m.HighestModSeq < known.highestModSeq {
+		return l, false, false, nil
+	}
+	l = known.messages
+	if m.UIDNext > known.uidNext {
+		var added listing
+		err := d.conn.FetchSizes(ctx, fmt.Sprintf("%d:*", known.uidNext), func(uid imap.UID, size int64) error {
+			if uint32(uid) < known.uidNext {
+				return nil // where there is none, servers give the last one
+			}
+			return added.add(uid, size)
+		})
 		if err != nil {
-			return d.adapter.explain(doing, err)
+			return l, false, false, err
+		}
+		if added.sort(); added.len() > 0 {
+			l, changed = l.with(added), true
+		}
+	}
+	switch present := int(m.Messages); {
+	case l.len() < present:
+		return l, false, false, nil
+	case l.len() > present && opened.Extent != nil && opened.Extent.Count == 0 && present == 0:
+		return listing{}, true, true, nil
+	case l.len() > present:
+		set, err := d.search(ctx, l.len()+10_000, &imap.SearchCriteria{})
+		if err != nil {
+			return l, false, false, err
 		}
 		// Some servers say nothing where nothing is found, so that nothing found
 		// proves little.
-		if (len(present) > 0 || data.NumMessages == 0) && l.covers(present, limit) {
-			l.retain(present)
-			d.messages = l
-			return nil
-		}
-		data.NumMessages = 1 // there are some, whatever was said
+		return l.within(set), true, len(set) > 0 && l.covers(set, uint64(m.UIDNext)), nil
 	}
-	return d.adapter.explainAs(temporary("mail server does not list all messages, try again later", "see the server's own log"),
-		doing, errors.New("SEARCH finds messages that FETCH leaves out"))
+	if !d.caps.Has(imap.CapESearch) {
+		return l, changed, true, nil
+	}
+	if !opened.Searched {
+		again, err := d.conn.Open(ctx, link.Opening{Extent: true})
+		if err != nil {
+			return l, false, false, err
+		}
+		opened.Extent = again.Extent
+	}
+	return l, changed, l.agrees(opened.Extent), nil
+}
+
+var errIncomplete = errors.New("SEARCH finds messages that FETCH leaves out")
+
+// listAll lists the mailbox. A listing is taken for complete if it has as many
+// messages as the mailbox is said to have. If not, mail came or went meanwhile, or
+// the server left something out: then a search tells.
+func (d *maildrop) listAll(ctx context.Context, opened *link.Opened) (listing, error) {
+	m := &opened.Mailbox
+	// What comes after the mailbox was opened may be listed or not.
+	limit := uint64(math.MaxUint32) + 1
+	if m.UIDNext != 0 {
+		limit = uint64(m.UIDNext)
+	}
+	empty := m.Messages == 0
+	for range 2 {
+		var l listing
+		if !empty {
+			n := min(m.Messages, 1<<17)
+			l.uids, l.sizes = make([]uint32, 0, n), make([]uint32, 0, n)
+			if err := d.conn.FetchSizes(ctx, "1:*", l.add); err != nil {
+				return l, err
+			}
+			l.sort()
+		}
+		if l.len() == int(m.Messages) && (l.len() > 0 || m.Counted && l.agrees(opened.Extent)) {
+			return l, nil
+		}
+		present, err := d.search(ctx, 2*l.len()+50_000, &imap.SearchCriteria{})
+		if err != nil {
+			return l, err
+		}
+		// Some servers say nothing where nothing is found, so that nothing found
+		// proves little.
+		if (len(present) > 0 || empty) && l.covers(present, limit) {
+			return l.within(present), nil
+		}
+		empty = false // there are some, whatever was said
+	}
+	return listing{}, errIncomplete
 }
 
 // search returns the UIDs of the messages that meet the criteria. An answer

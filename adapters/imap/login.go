@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -72,8 +73,13 @@ func (l login) secrets() []string {
 	return []string{
 		l.Password,
 		strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(l.Password), // in a quoted string
-		base64.StdEncoding.EncodeToString([]byte(l.Identity + "\x00" + l.User + "\x00" + l.Password)),
+		l.plain(),
 	}
+}
+
+// plain is the initial response of PLAIN (RFC 4616 §2).
+func (l login) plain() string {
+	return base64.StdEncoding.EncodeToString([]byte(l.Identity + "\x00" + l.User + "\x00" + l.Password))
 }
 
 // owner is the name of the user whose mail is opened.
@@ -96,17 +102,22 @@ func (a *Adapter) refused(l login, err error) error {
 	return a.explainAs(permanent("mail server does not let the gateway in", advice), "logging in", err)
 }
 
-// dial connects and logs in.
-func (a *Adapter) dial(ctx context.Context, l login) (*link.Conn, error) {
+// dial connects and logs in. Where that can be, what else o says is done in the
+// same flight: Opened.Selected tells.
+func (a *Adapter) dial(ctx context.Context, l login, o link.Opening) (*link.Conn, link.Opened, error) {
 	conn, err := a.connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, link.Opened{}, err
 	}
-	if err := a.logIn(ctx, conn, l); err != nil {
+	opened, err := a.logIn(ctx, conn, l, o)
+	if err != nil {
 		conn.Close()
-		return nil, err
+		if opened.LoggedIn && o != (link.Opening{}) { // lost behind that: was it too much at once?
+			return a.dial(ctx, l, link.Opening{})
+		}
+		return nil, link.Opened{}, err
 	}
-	return conn, nil
+	return conn, opened, nil
 }
 
 // connect dials. The connection is not logged in.
@@ -119,28 +130,112 @@ func (a *Adapter) connect(ctx context.Context) (*link.Conn, error) {
 	return conn, a.explain("connecting", err)
 }
 
-func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login) error {
+func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Opening) (link.Opened, error) {
+	caps, err := a.greeted(ctx, conn)
+	if err == nil {
+		err = a.checkLogin(conn, caps)
+	}
+	if err != nil {
+		return link.Opened{}, a.explain("asking for capabilities", err)
+	}
 	conn.Conceal(l.secrets()...)
-	err := conn.Do(ctx, func(client *imapclient.Client) error {
-		caps := capabilities(client.Caps())
-		if err := a.checkLogin(client, caps); err != nil {
-			return err
+	command, err := a.loginCommand(caps, l)
+	if err != nil {
+		return link.Opened{}, err
+	}
+	if command == "" {
+		return link.Opened{}, a.loginError(l, a.logInStepwise(ctx, conn, l, caps))
+	}
+	together := o.Mailbox != "" && !a.stepwise.Load()
+	if !together {
+		o = link.Opening{}
+	}
+	o.Login, o.Capability = command, together && !a.tells.Load()
+	opened, err := conn.Open(ctx, o)
+	if err = cmp.Or(err, opened.Login); err != nil {
+		return opened, a.loginError(l, err)
+	}
+	a.tells.Store(opened.Told)
+	if together && (!opened.Selected || isBAD(opened.Select)) {
+		opened = link.Opened{LoggedIn: true}
+		if !a.stepwise.Swap(true) {
+			a.log.Info("mail server does not take commands behind a login, so each login takes a round trip more from now on", "server", a.options.Address)
 		}
-		if l.needsPLAIN() || caps.Has(imap.CapLoginDisabled) {
-			if caps.Has(imap.AuthCap(sasl.Plain)) {
-				return client.Authenticate(sasl.NewPlainClient(l.Identity, l.User, l.Password))
+	}
+	return opened, nil
+}
+
+func isBAD(err error) bool {
+	e, ok := errors.AsType[*imap.Error](err)
+	return ok && e.Type == imap.StatusResponseTypeBad
+}
+
+// greeted returns the capabilities before a login. Many servers tell them as they
+// greet; of the others it is remembered, but no password goes in clear text for
+// what a server said earlier.
+func (a *Adapter) greeted(ctx context.Context, conn *link.Conn) (imap.CapSet, error) {
+	if caps := conn.Capabilities(); caps != nil {
+		return caps, nil
+	}
+	if caps := a.greeting.Load(); caps != nil && a.options.TLS != NoTLS {
+		return *caps, nil
+	}
+	_, err := conn.Open(ctx, link.Opening{Capability: true})
+	caps := conn.Capabilities()
+	if err == nil && caps != nil {
+		a.greeting.Store(&caps)
+	}
+	return caps, err
+}
+
+// loginCommand is the login in one line, or "" where that cannot be.
+func (a *Adapter) loginCommand(caps imap.CapSet, l login) (string, error) {
+	if l.needsPLAIN() || caps.Has(imap.CapLoginDisabled) {
+		if caps.Has(imap.AuthCap(sasl.Plain)) {
+			if !caps.Has(imap.CapSASLIR) {
+				return "", nil
 			}
-			if l.Identity != "" && l.source != fromMaster {
-				return a.explainAs(permanent("mail server does not let one user act as another", ""), "logging in",
-					errors.New("an authorization identity needs AUTHENTICATE PLAIN, which the server does not offer"))
-			}
+			return "AUTHENTICATE PLAIN " + l.plain(), nil
 		}
-		name := l.User
-		if l.Identity != "" {
-			name = l.Identity + a.options.MasterSeparator + l.User
+		if l.Identity != "" && l.source != fromMaster {
+			return "", a.explainAs(permanent("mail server does not let one user act as another", ""), "logging in",
+				errors.New("an authorization identity needs AUTHENTICATE PLAIN, which the server does not offer"))
 		}
-		return client.Login(name, l.Password).Wait()
+	}
+	name, ok := link.Quote(a.loginName(l))
+	password, ok2 := link.Quote(l.Password)
+	if !ok || !ok2 {
+		return "", nil
+	}
+	return "LOGIN " + name + " " + password, nil
+}
+
+// loginName is the name for LOGIN.
+func (a *Adapter) loginName(l login) string {
+	if l.Identity != "" {
+		return l.Identity + a.options.MasterSeparator + l.User
+	}
+	return l.User
+}
+
+// logInStepwise logs in where the server must be waited for amid the command.
+func (a *Adapter) logInStepwise(ctx context.Context, conn *link.Conn, l login, caps imap.CapSet) error {
+	return conn.Do(ctx, func(client *imapclient.Client) error {
+		var err error
+		if caps.Has(imap.AuthCap(sasl.Plain)) {
+			err = client.Authenticate(sasl.NewPlainClient(l.Identity, l.User, l.Password))
+		} else {
+			err = client.Login(a.loginName(l), l.Password).Wait()
+		}
+		if err == nil { // what it may do now
+			_, err = client.Capability().Wait()
+		}
+		return err
 	})
+}
+
+// loginError makes the error of a login one that a client may see.
+func (a *Adapter) loginError(l login, err error) error {
 	e, ok := errors.AsType[*imap.Error](err)
 	if !ok {
 		return a.explain("logging in", err)
@@ -165,8 +260,8 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login) error {
 }
 
 // checkLogin says why no password can be sent to this server.
-func (a *Adapter) checkLogin(client *imapclient.Client, caps imap.CapSet) error {
-	if client.State() != imap.ConnStateNotAuthenticated {
+func (a *Adapter) checkLogin(conn *link.Conn, caps imap.CapSet) error {
+	if conn.PreAuth() {
 		// Whoever it takes us for, nobody has checked a password.
 		return a.explainAs(permanent("mail server does not ask for a password", "let the server not greet the gateway with PREAUTH"),
 			"logging in", errors.New("server calls the connection authenticated before any login"))
@@ -193,18 +288,4 @@ func mechanisms(caps imap.CapSet) []string {
 func (l login) needsPLAIN() bool {
 	awkward := func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
 	return l.Identity != "" || strings.ContainsFunc(l.User+l.Password, awkward)
-}
-
-// capabilities returns caps in the letter case that Has compares with: some
-// servers are careless.
-func capabilities(caps imap.CapSet) imap.CapSet {
-	usual := make(imap.CapSet, len(caps))
-	for c := range caps {
-		c = imap.Cap(strings.ToUpper(string(c)))
-		if c == "IMAP4REV2" {
-			c = imap.CapIMAP4rev2
-		}
-		usual[c] = struct{}{}
-	}
-	return usual
 }

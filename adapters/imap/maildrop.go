@@ -1,15 +1,14 @@
 package imap
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
@@ -21,16 +20,20 @@ type maildrop struct {
 	login   login
 	folder  string // as the client typed it, or ""
 	name    string // of its lock
+	key     string // of what is remembered of it
 	unlock  func() // nil until it has the lock
 	log     *slog.Logger
 
 	mailbox     string // its name on the server
 	uidValidity uint32
 	messages    listing
-	trash       string // the mailbox that removed messages are moved to; "" is none
-	copied      string // the UIDs last copied there, as a set
-	retrieved   bitset // messages retrieved whole that are still to be marked as \Seen
-	reading     bool   // a message is open
+	known       *remembered   // of the mailbox
+	corrected   map[int]int64 // sizes that RETR found to be wrong
+	gone        bitset        // messages that were removed
+	trash       string        // the mailbox that removed messages are moved to; "" is none
+	copied      string        // the UIDs last copied there, as a set
+	retrieved   bitset        // messages retrieved whole that are still to be marked as \Seen
+	reading     bool          // a message is open
 	sequence    sequence
 	ahead       *ahead // nil while nothing is prefetched
 	alone       bool   // prefetching does not work with this server
@@ -54,130 +57,6 @@ const (
 	selected        // SELECT: flags can be set and messages removed
 )
 
-// open connects and lists the mailbox.
-func (d *maildrop) open(ctx context.Context) error {
-	// Whoever has not shown a right password must not learn that a maildrop is
-	// in use, nor keep its owner out. The others need not wait for the server.
-	if d.login.source != fromClient {
-		if err := d.lock(); err != nil {
-			return err
-		}
-	}
-	if err := d.dial(ctx); err != nil {
-		return err
-	}
-	if err := d.lock(); err != nil {
-		return err
-	}
-	data, err := d.enter(ctx)
-	if err == nil && data.UIDNext == 0 {
-		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
-		// new messages last only with SELECT, and so does UIDVALIDITY where
-		// nobody has selected the mailbox before.
-		data, err = d.reselect(ctx, selected)
-	}
-	if err != nil {
-		return err
-	}
-	d.uidValidity = data.UIDValidity
-	if d.adapter.options.OnDelete == MoveToTrash {
-		if err := d.findTrash(ctx); err != nil {
-			return d.adapter.explain("looking for the trash mailbox", err)
-		}
-	}
-	if err := d.list(ctx, data); err != nil {
-		return err
-	}
-	d.adapter.sizes.apply(d.name, d.uidValidity, &d.messages)
-	return nil
-}
-
-// lock takes the maildrop's lock, unless it has it.
-func (d *maildrop) lock() error {
-	if d.unlock != nil {
-		return nil
-	}
-	unlock, ok := d.adapter.locks.TryLock(d.name)
-	if !ok {
-		return gateway.InUse(fmt.Errorf("another session holds %q", d.name))
-	}
-	d.unlock = unlock
-	return nil
-}
-
-func (d *maildrop) dial(ctx context.Context) error {
-	conn, err := d.adapter.dial(ctx, d.login)
-	if err != nil {
-		return err
-	}
-	d.conn, d.mode = conn, unselected
-	return nil
-}
-
-// enter opens the mailbox for reading, for the first time on a connection that
-// has just been logged in. It learns the capabilities, which may have grown by
-// the login, in the same flight.
-func (d *maildrop) enter(ctx context.Context) (*imap.SelectData, error) {
-	names, err := d.candidates(ctx)
-	if err != nil {
-		return nil, d.adapter.explain("asking for the hierarchy separator", err)
-	}
-	var data *imap.SelectData
-	err = d.conn.Do(ctx, func(client *imapclient.Client) error {
-		capability := client.Capability()
-		err := d.choose(client, names, examined, &data)
-		caps, cerr := capability.Wait()
-		d.caps = capabilities(caps)
-		return cmp.Or(err, cerr)
-	})
-	return data, d.explainSelect(names[0], err)
-}
-
-// reselect opens the mailbox in another mode on a connection that knows it.
-func (d *maildrop) reselect(ctx context.Context, m mode) (*imap.SelectData, error) {
-	var data *imap.SelectData
-	err := d.conn.Do(ctx, func(client *imapclient.Client) error {
-		return d.choose(client, []string{d.mailbox}, m, &data)
-	})
-	return data, d.explainSelect(d.mailbox, err)
-}
-
-// choose selects the first of names that the server has, and notes which.
-func (d *maildrop) choose(client *imapclient.Client, names []string, m mode, data **imap.SelectData) error {
-	var refusal error
-	for _, name := range names {
-		d.mode = unselected // a refused SELECT leaves none (RFC 9051 §6.3.2)
-		answer, err := client.Select(name, &imap.SelectOptions{ReadOnly: m == examined}).Wait()
-		if err == nil {
-			d.mailbox, d.mode, *data = name, m, answer
-			if d.conn.ReadOnly() {
-				d.mode = examined
-			}
-			return nil
-		}
-		if refusal == nil {
-			refusal = err
-		}
-		if e, ok := errors.AsType[*imap.Error](err); !ok || e.Type != imap.StatusResponseTypeNo {
-			return err
-		}
-	}
-	return refusal
-}
-
-func (d *maildrop) explainSelect(name string, err error) error {
-	doing := fmt.Sprintf("opening mailbox %.200q", name)
-	e, ok := errors.AsType[*imap.Error](err)
-	if !ok || e.Type != imap.StatusResponseTypeNo || diagnoseAnswer(string(e.Code), e.Text) != unexplained {
-		return d.adapter.explain(doing, err)
-	}
-	text := "mailbox cannot be opened on the mail server"
-	if d.folder != "" {
-		text = "no such folder"
-	}
-	return d.adapter.explainAs(permanent(text, "create it on the server, or mend mailbox"), doing, err)
-}
-
 // retry runs fn on a connection with the mailbox open in mode m, or in one that
 // allows more. A connection that is lost, be it before or meanwhile, is
 // replaced once.
@@ -190,7 +69,7 @@ func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
 			d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
 			d.stopAhead(ctx)
 			d.conn.Close()
-			if err := d.dial(ctx); err != nil {
+			if _, err := d.dial(ctx, link.Opening{}); err != nil {
 				return err
 			}
 			redialled = true
@@ -214,10 +93,11 @@ func (d *maildrop) ensure(ctx context.Context, m mode) error {
 	if d.mode >= m {
 		return nil
 	}
-	data, err := d.reselect(ctx, m)
+	opened, err := d.choose(ctx, []string{d.mailbox}, m)
 	if err != nil {
 		return err
 	}
+	data := &opened.Mailbox
 	if data.UIDValidity != d.uidValidity {
 		d.replaced = gateway.Unavailable("mailbox was replaced on the mail server, log in again",
 			fmt.Errorf("UIDVALIDITY of %.200q at %s was %d and is %d; no message was removed after that",
@@ -241,7 +121,10 @@ func (d *maildrop) Size(i int) int64 { return d.messages.size(i) }
 
 // CorrectSize implements gateway.SizeCorrecter.
 func (d *maildrop) CorrectSize(i int, octets int64) {
-	d.adapter.sizes.add(d.name, d.uidValidity, d.messages.uids[i], octets)
+	if d.corrected == nil {
+		d.corrected = make(map[int]int64)
+	}
+	d.corrected[i] = octets
 }
 
 // AppendUID implements gateway.Maildrop, with the form that Dovecot gives its
@@ -273,12 +156,32 @@ func (d *maildrop) Close() error {
 	if err := d.markRetrieved(ctx); err != nil {
 		d.log.Warn("retrieved messages were not marked as seen", "error", err)
 	}
+	d.learn()
+	if len(d.gone) > 0 {
+		d.adapter.updates.of(d.name).Add(1)
+	}
 	if d.unlock != nil {
 		d.unlock()
 	}
+	d.adapter.memory.keep(d.key)
 	if d.conn != nil { // perhaps another than before
 		go d.conn.Logout(context.Background())
 	}
 	d.conn = nil
 	return nil
+}
+
+// learn has the next session know what this one has found out.
+func (d *maildrop) learn() {
+	if d.known == nil || len(d.corrected) == 0 && len(d.gone) == 0 {
+		return
+	}
+	now := *d.known
+	now.messages = d.messages.keeping(func(i int) bool { return !d.gone.has(i) })
+	for i, octets := range d.corrected {
+		if at, ok := slices.BinarySearch(now.messages.uids, d.messages.uids[i]); ok {
+			now.messages.correct(at, octets)
+		}
+	}
+	d.adapter.memory.remember(d.key, &now, true)
 }

@@ -62,6 +62,12 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 		return err
 	}
 	d.stopAhead(ctx)
+	if told := removed; d.removes() {
+		removed = func(i int) {
+			d.gone.add(i)
+			told(i)
+		}
+	}
 	// Those that are moved keep the flag.
 	if err := d.markRetrieved(ctx); err != nil {
 		d.log.Warn("retrieved messages were not marked as seen", "error", err)
@@ -230,11 +236,13 @@ func (b *bitset) add(i int) {
 	(*b)[i/64] |= 1 << (i % 64)
 }
 
+func (b bitset) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
 // members returns the indexes in the set, ascending.
 func (b bitset) members() []int {
 	var members []int
 	for i := range len(b) * 64 {
-		if b[i/64]&(1<<(i%64)) != 0 {
+		if b.has(i) {
 			members = append(members, i)
 		}
 	}

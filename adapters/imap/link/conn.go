@@ -39,8 +39,9 @@ type Conn struct {
 	limits Limits
 	log    *slog.Logger
 	wire   *wire
-	client *imapclient.Client
+	client *imapclient.Client // nil until Do needs it
 
+	preAuth bool     // the greeting was PREAUTH
 	secrets []string // see Conceal
 
 	writing sync.Mutex
@@ -55,15 +56,15 @@ type Conn struct {
 	alerted    bool      // an ALERT was logged
 	bye        *ByeError // what the server said last
 
-	mu       sync.Mutex
-	changed  sync.Cond
-	err      error
-	busy     bool         // an operation is under way
-	reading  bool         // somebody reads from the network
-	due      []int64      // imapclient's tags that await an answer
-	inbox    bytes.Buffer // responses for imapclient
-	passed   int64        // octets of them in this operation
-	readOnly bool
+	mu      sync.Mutex
+	changed sync.Cond
+	err     error
+	busy    bool         // an operation is under way
+	reading bool         // somebody reads from the network
+	due     []int64      // imapclient's tags that await an answer
+	inbox   bytes.Buffer // responses for imapclient
+	passed  int64        // octets of them in this operation
+	caps    imap.CapSet  // nil while they are unknown; never changed
 }
 
 func newConn(nc net.Conn, limits Limits, log *slog.Logger) *Conn {
@@ -91,9 +92,9 @@ func (c *Conn) Do(ctx context.Context, fn func(client *imapclient.Client) error)
 		return err
 	}
 	defer done()
-	c.mu.Lock()
-	c.readOnly = false // a SELECT need not be answered with READ-WRITE
-	c.mu.Unlock()
+	if err := c.startClient(); err != nil {
+		return err
+	}
 	limit := time.AfterFunc(c.limits.Operation, func() {
 		c.fail(fmt.Errorf("%w: not done within %v", ErrTimeout, c.limits.Operation))
 	})
@@ -103,6 +104,63 @@ func (c *Conn) Do(ctx context.Context, fn func(client *imapclient.Client) error)
 	c.settle()
 	return c.explain(err)
 }
+
+// startClient makes imapclient, unless it is there. It gets a greeting of ours,
+// as the server's has been read.
+func (c *Conn) startClient() error {
+	if c.client != nil {
+		return nil
+	}
+	typ := "OK"
+	if c.preAuth {
+		typ = "PREAUTH"
+	}
+	greeting := "* " + typ
+	if caps := c.Capabilities(); caps != nil {
+		greeting += " [CAPABILITY"
+		for name := range caps {
+			greeting += " " + string(name)
+		}
+		greeting += "]"
+	}
+	c.mu.Lock()
+	c.inbox.WriteString(greeting + " ready\r\n")
+	c.client = imapclient.New(port{c}, nil)
+	c.mu.Unlock()
+	return c.explain(c.client.WaitGreeting())
+}
+
+// Capabilities are what the server said last of its capabilities, in the letter
+// case of package imap; nil while it has said nothing. A login makes it nothing.
+func (c *Conn) Capabilities() imap.CapSet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.caps
+}
+
+// setCapabilities notes a list of them as it came, in upper case; nil for none.
+func (c *Conn) setCapabilities(list []byte) {
+	var caps imap.CapSet
+	if list != nil {
+		caps = make(imap.CapSet)
+		for name := range bytes.FieldsSeq(list) {
+			if bytes.ContainsFunc(name, func(r rune) bool { return r > '~' || strings.ContainsRune(`(){%*"\]`, r) }) {
+				continue // no atom: it would be of no use to imapclient
+			}
+			if string(name) == "IMAP4REV2" {
+				name = []byte(imap.CapIMAP4rev2)
+			}
+			caps[imap.Cap(name)] = struct{}{}
+		}
+	}
+	c.mu.Lock()
+	c.caps = caps
+	c.mu.Unlock()
+}
+
+// PreAuth reports whether the server called the connection authenticated from
+// the start.
+func (c *Conn) PreAuth() bool { return c.preAuth }
 
 // Command sends a command that imapclient lacks, such as ID with fields of
 // one's own, and waits for its end. Data in the answer are dropped. text has
@@ -116,9 +174,10 @@ func (c *Conn) Command(ctx context.Context, text string) error {
 	return x.finish()
 }
 
-// Conceal names secrets before they are sent. Some servers repeat a command that
-// they refuse: a text with one of the secrets is left out of errors and the log.
-func (c *Conn) Conceal(secrets ...string) { c.secrets = append(c.secrets, secrets...) }
+// Conceal names the secrets that are going to be sent. Some servers repeat a
+// command that they refuse: a text with one of the secrets is left out of errors
+// and the log. It forgets those of the call before.
+func (c *Conn) Conceal(secrets ...string) { c.secrets = secrets }
 
 // told is what the server says, as it may be shown.
 func (c *Conn) told(text string) string {
@@ -161,14 +220,6 @@ func (c *Conn) AllowLine(octets int) {
 	}
 }
 
-// ReadOnly reports whether a SELECT or EXAMINE in the last Do was answered with
-// the response code READ-ONLY, which imapclient does not tell.
-func (c *Conn) ReadOnly() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.readOnly
-}
-
 // Err is why the connection is finished, or nil while it is usable.
 func (c *Conn) Err() error {
 	c.mu.Lock()
@@ -183,20 +234,23 @@ const logoutWait = 5 * time.Second
 func (c *Conn) Logout(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, logoutWait, fmt.Errorf("%w: no answer to LOGOUT", ErrTimeout))
 	defer cancel()
-	err := c.Do(ctx, func(client *imapclient.Client) error { return client.Logout().Wait() })
+	err := c.Command(ctx, "LOGOUT")
 	return errors.Join(err, c.Close())
 }
 
 // Close ends the connection at once, and whatever goes on over it.
 func (c *Conn) Close() error {
 	c.fail(net.ErrClosed)
-	if c.client == nil {
+	c.mu.Lock()
+	client := c.client
+	c.mu.Unlock()
+	if client == nil {
 		return nil
 	}
 	// imapclient's goroutine ends now, unless it is stuck in a command that
 	// was not drained: nothing could end it then, so do not wait for ever.
 	select {
-	case <-c.client.Closed():
+	case <-client.Closed():
 	case <-time.After(time.Second):
 	}
 	return nil

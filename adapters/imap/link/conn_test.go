@@ -20,10 +20,8 @@ func TestSelectFromOddServers(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer string
 		err          error // the connection is finished then, unless it is an *imap.Error
-		readOnly     bool
 	}{
 		{name: "plain", answer: plain + "% OK [READ-WRITE] done\n"},
-		{name: "read-only", answer: plain + "% OK [Read-Only] done\n", readOnly: true},
 		{name: "lower case", answer: "* 3 exists\n* ok [uidvalidity 9]\n* ok [uidnext 12] next\n* ok [permanentflags (\\Deleted)]\n% ok\n"},
 		{name: "unknown responses", answer: "* XYZZY\n* LIST\n* VANISHED (EARLIER) 1:5\n* 7 VANISHED\n\n*\n* \n* OK\n* NO [BADCHARSET (x\n* BYEBYE {3}\n)))\n" + plain + "% OK\n", err: ErrProtocol},
 		{name: "unknown responses but LIST", answer: "* XYZZY\n* VANISHED (EARLIER) 1:5\n* 7 VANISHED\n\n*\n* \n* OK\n* NO [BADCHARSET (x\n* BYEBYE {3}\n)))\n" + plain + "% OK\n"},
@@ -70,13 +68,7 @@ func TestSelectFromOddServers(t *testing.T) {
 				wantErr(t, "Do again", c.Do(context.Background(), noop), tt.err)
 				return
 			}
-			if c.ReadOnly() != tt.readOnly {
-				t.Errorf("ReadOnly is %v", c.ReadOnly())
-			}
 			inStep(t, c)
-			if c.ReadOnly() {
-				t.Error("ReadOnly outlasts its Do")
-			}
 			if tt.err == nil && (got.UIDValidity != 9 || got.UIDNext != 12 || got.NumMessages != 3 || len(got.PermanentFlags) != 1) {
 				t.Errorf("got %+v", got)
 			}

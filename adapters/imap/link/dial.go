@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"time"
-
-	"github.com/emersion/go-imap/v2/imapclient"
 )
 
 // Dial connects, encrypts and reads the greeting, which is OK or PREAUTH.
@@ -49,14 +47,14 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 	return c, nil
 }
 
-// open makes a new connection ready for imapclient.
+// open makes a new connection ready for commands.
 func (c *Conn) open(ctx context.Context, opts Options) error {
 	if opts.TLS == Implicit {
 		if err := c.startTLS(ctx, opts); err != nil {
 			return err
 		}
 	}
-	greeting, preAuth, err := c.greeting()
+	preAuth, err := c.greeting()
 	if err != nil {
 		return fmt.Errorf("greeting of %s: %w", opts.Address, err)
 	}
@@ -72,34 +70,29 @@ func (c *Conn) open(ctx context.Context, opts Options) error {
 		}
 		// There is no second greeting, and what the first said of
 		// capabilities is to be forgotten (RFC 9051 §6.2.1).
-		greeting = []byte("* OK STARTTLS done\r\n")
+		c.setCapabilities(nil)
 	}
-	c.inbox.Write(greeting)
-	c.client = imapclient.New(port{c}, nil)
-	if err := c.client.WaitGreeting(); err != nil {
-		err = c.explain(err)
-		c.Close()
-		return err
-	}
+	c.preAuth = preAuth
 	return nil
 }
 
 // greeting reads the first response. BYE is a *ByeError.
-func (c *Conn) greeting() (line []byte, preAuth bool, err error) {
-	if line, err = c.line(); err != nil {
-		return nil, false, err
+func (c *Conn) greeting() (preAuth bool, err error) {
+	line, err := c.line()
+	if err != nil {
+		return false, err
 	}
 	tag, rest := word(line)
 	st := parseStatus(rest)
 	preAuth = is(st.typ, "PREAUTH")
 	switch {
 	case string(tag) == "*" && is(st.typ, "BYE"):
-		return nil, false, &ByeError{Code: string(st.code), Text: string(st.text)}
+		return false, &ByeError{Code: string(st.code), Text: string(st.text)}
 	case string(tag) == "*" && (preAuth || is(st.typ, "OK")):
 		c.noteStatus(st)
-		return append(append([]byte(nil), line...), '\r', '\n'), preAuth, nil
+		return preAuth, nil
 	}
-	return nil, false, fmt.Errorf("%w: not the greeting of an IMAP server: %s", ErrProtocol, excerpt(line))
+	return false, fmt.Errorf("%w: not the greeting of an IMAP server: %s", ErrProtocol, excerpt(line))
 }
 
 // askForTLS sends STARTTLS and waits for OK.

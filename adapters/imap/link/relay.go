@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -85,7 +84,11 @@ func (c *Conn) routeData(line, data []byte) error {
 	case is(typ, "NO"), is(typ, "BAD"), is(typ, "PREAUTH"):
 		c.noteStatus(parseStatus(data))
 		return c.drop(typ, line, true)
-	case is(typ, "CAPABILITY"), is(typ, "ENABLED"):
+	case is(typ, "CAPABILITY"):
+		upperCase(line)
+		c.setCapabilities(rest)
+		return c.pass(line, true)
+	case is(typ, "ENABLED"):
 		upperCase(line)
 		return c.pass(line, true)
 	case is(typ, "ESEARCH"):
@@ -102,6 +105,9 @@ func (c *Conn) routeData(line, data []byte) error {
 // pass hands a response on. Where text is true it is one line, whatever that
 // ends with.
 func (c *Conn) pass(line []byte, text bool) error {
+	if c.client == nil { // nobody is there who wants it
+		return c.r.walk(line, text, nil)
+	}
 	c.kept = response{data: c.kept.data[:0], maxLine: c.r.maxLine.Load(), maxLiteral: int64(c.limits.MaxLiteral)}
 	if err := c.r.walk(line, text, &c.kept); err != nil {
 		return err
@@ -127,10 +133,8 @@ func (c *Conn) drop(typ, line []byte, text bool) error {
 // noteStatus keeps what imapclient does not tell of a status response.
 func (c *Conn) noteStatus(st status) {
 	switch string(st.code) {
-	case "READ-ONLY", "READ-WRITE":
-		c.mu.Lock()
-		c.readOnly = bytes.Equal(st.code, []byte("READ-ONLY"))
-		c.mu.Unlock()
+	case "CAPABILITY":
+		c.setCapabilities(st.data)
 	case "ALERT":
 		if !c.alerted { // once, or a server could fill the disk
 			c.alerted = true

@@ -10,6 +10,7 @@ import (
 type status struct {
 	typ  []byte // OK, NO, BAD, BYE or PREAUTH, in any case
 	code []byte // the response code's name in upper case, or empty
+	data []byte // what stands behind that name
 	text []byte
 }
 
@@ -33,6 +34,7 @@ func parseStatus(s []byte) status {
 		return st
 	}
 	st.code = upperCase(st.text[1:n])
+	st.data = bytes.TrimSpace(st.text[n:end])
 	if string(st.code) == "CAPABILITY" {
 		last := len(bytes.TrimRight(upperCase(st.text[n:end]), " ")) + n
 		st.text[end], st.text[last] = st.text[last], st.text[end] // "A ] text" becomes "A]  text"

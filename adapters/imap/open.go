@@ -1,0 +1,171 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/emersion/go-imap/v2"
+
+	"pop3gw/adapters/imap/link"
+	"pop3gw/gateway"
+)
+
+// open logs in, opens the mailbox and lists it.
+func (d *maildrop) open(ctx context.Context) error {
+	a := d.adapter
+	// Whoever has not shown a right password must not learn that a maildrop is
+	// in use, nor keep its owner out. The others need not wait for the server.
+	if d.login.source != fromClient {
+		if err := d.lock(); err != nil {
+			return err
+		}
+	}
+	d.known = a.memory.recall(d.key)
+	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
+	opened, err := d.dial(ctx, d.opening(a.caps.Load()))
+	if err != nil {
+		return err
+	}
+	if err := d.lock(); err != nil {
+		return err
+	}
+	if !locked { // another session may have ended meanwhile
+		d.known = a.memory.recall(d.key)
+		if a.updates.of(d.name).Load() != updates {
+			opened.Selected = false
+		}
+	}
+	if d.folder != "" && opened.Select != nil {
+		opened.Selected, d.known = false, nil // it has another name by now
+	}
+	if !opened.Selected {
+		if opened, err = d.enter(ctx); err != nil {
+			return err
+		}
+	} else if err := d.entered(d.guess(), examined, &opened); err != nil {
+		return d.explainSelect(d.guess(), err)
+	}
+	if opened.Mailbox.UIDNext == 0 {
+		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
+		// new messages last only with SELECT, and so does UIDVALIDITY where
+		// nobody has selected the mailbox before.
+		if opened, err = d.choose(ctx, []string{d.mailbox}, selected); err != nil {
+			return err
+		}
+	}
+	d.uidValidity = opened.Mailbox.UIDValidity
+	if a.options.OnDelete == MoveToTrash {
+		if err := d.findTrash(ctx); err != nil {
+			return a.explain("looking for the trash mailbox", err)
+		}
+	}
+	return d.list(ctx, &opened)
+}
+
+// opening says how to open the mailbox for reading, if its name is known. caps
+// are those of the server, or nil.
+func (d *maildrop) opening(caps *imap.CapSet) link.Opening {
+	return link.Opening{Mailbox: d.guess(), Extent: d.known != nil && caps != nil && caps.Has(imap.CapESearch)}
+}
+
+// lock takes the maildrop's lock, unless it has it.
+func (d *maildrop) lock() error {
+	if d.unlock != nil {
+		return nil
+	}
+	unlock, ok := d.adapter.locks.TryLock(d.name)
+	if !ok {
+		return gateway.InUse(fmt.Errorf("another session holds %q", d.name))
+	}
+	d.unlock = unlock
+	return nil
+}
+
+// dial connects, logs in and, in the same flight where that can be, opens the
+// mailbox as o says. What has come of that is noted by entered.
+func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error) {
+	conn, opened, err := d.adapter.dial(ctx, d.login, o)
+	if err != nil {
+		return opened, err
+	}
+	d.conn, d.mode = conn, unselected
+	return opened, nil
+}
+
+// enter opens the mailbox for reading on a connection that is logged in.
+func (d *maildrop) enter(ctx context.Context) (link.Opened, error) {
+	names, err := d.candidates(ctx)
+	if err != nil {
+		return link.Opened{}, d.adapter.explain("asking for the hierarchy separator", err)
+	}
+	return d.choose(ctx, names, examined)
+}
+
+// choose opens the first of names that the server has.
+func (d *maildrop) choose(ctx context.Context, names []string, m mode) (opened link.Opened, err error) {
+	var refusal error
+	for _, name := range names {
+		caps := d.conn.Capabilities()
+		o := d.opening(&caps)
+		o.Mailbox, o.Write, o.Capability = name, m == selected, caps == nil
+		d.mode = unselected // a refused SELECT leaves none (RFC 9051 §6.3.2)
+		opened, err = d.conn.Open(ctx, o)
+		if err == nil {
+			if err = d.entered(name, m, &opened); err == nil {
+				return opened, nil
+			}
+		}
+		if refusal == nil {
+			refusal = err
+		}
+		if e, ok := errors.AsType[*imap.Error](err); !ok || e.Type != imap.StatusResponseTypeNo {
+			refusal = err
+			break
+		}
+	}
+	return opened, d.explainSelect(names[0], refusal)
+}
+
+// entered notes that the mailbox is open, if it is.
+func (d *maildrop) entered(name string, m mode, opened *link.Opened) error {
+	if caps := d.conn.Capabilities(); caps != nil {
+		d.caps = caps
+		d.adapter.caps.Store(&caps)
+	}
+	if opened.Select != nil {
+		return opened.Select
+	}
+	d.mailbox, d.mode = name, m
+	if opened.Mailbox.ReadOnly {
+		d.mode = examined
+	}
+	return nil
+}
+
+func (d *maildrop) explainSelect(name string, err error) error {
+	doing := fmt.Sprintf("opening mailbox %.200q", name)
+	e, ok := errors.AsType[*imap.Error](err)
+	if !ok || e.Type != imap.StatusResponseTypeNo || diagnoseAnswer(string(e.Code), e.Text) != unexplained {
+		return d.adapter.explain(doing, err)
+	}
+	text := "mailbox cannot be opened on the mail server"
+	if d.folder != "" {
+		text = "no such folder"
+	}
+	return d.adapter.explainAs(permanent(text, "create it on the server, or mend mailbox"), doing, err)
+}
+
+// counters count events by name. Names share counters, so that one may have
+// happened where the number differs.
+type counters struct {
+	n [256]atomic.Uint32
+}
+
+var countersSeed = maphash.MakeSeed()
+
+func (c *counters) of(name string) *atomic.Uint32 {
+	return &c.n[maphash.String(countersSeed, name)%uint64(len(c.n))]
+}
