@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -22,6 +23,7 @@ type Adapter struct {
 	locks   *gateway.Locks
 	log     *slog.Logger
 	memory  memory
+	kept    kept
 	held    budget   // of messages that came out of order
 	updates counters // of sessions that removed messages, by lock
 
@@ -53,11 +55,15 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	return &Adapter{options: o, link: l, locks: locks, log: log, memory: memory{store: kept}}, nil
+	a := &Adapter{options: o, link: l, locks: locks, log: log}
+	a.memory.store = kept
+	a.kept.period, a.kept.most = time.Duration(o.KeepConnections), o.MaxKeptConnections
+	return a, nil
 }
 
 // Close ends what goes on between sessions, of which none may be left.
 func (a *Adapter) Close() error {
+	a.kept.close()
 	a.memory.close()
 	return nil
 }

@@ -155,14 +155,22 @@ func certificateNames(c *x509.Certificate) []string {
 	return names
 }
 
+// throttled is the diagnosis of a server's limits.
+var throttled = temporary("mail server limits the use of this account, try again later",
+	"too many connections or commands for this user, or too much mail a day: poll less often, or raise the server's limits")
+
+// isThrottled reports whether err is for such a limit.
+func isThrottled(err error) bool {
+	e, ok := errors.AsType[*gateway.Error](err)
+	return ok && e.Text == throttled.text
+}
+
 // unexplained is the diagnosis of a NO or BAD without a known reason.
 var unexplained = temporary("mail server refused, try again later", "")
 
 // diagnoseAnswer knows the response codes of RFC 9051 §7.1 and RFC 5530, and
 // some words of servers that send none.
 func diagnoseAnswer(code, text string) diagnosis {
-	throttled := temporary("mail server limits the use of this account, try again later",
-		"too many connections or commands for this user, or too much mail a day: poll less often, or raise the server's limits")
 	text = strings.ToLower(text)
 	// Whatever the code: some say OVERQUOTA where they mean their own bandwidth
 	// (Gmail), or UNAVAILABLE.

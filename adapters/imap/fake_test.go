@@ -87,6 +87,7 @@ func (s *fakeServer) adapter(t testing.TB, o Options) (*Adapter, *bytes.Buffer) 
 		t.Fatal(err)
 	}
 	a.link.Dial = s.dial
+	t.Cleanup(func() { a.Close() })
 	return a, &log
 }
 

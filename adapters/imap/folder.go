@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ func (d *maildrop) candidates(ctx context.Context) ([]string, error) {
 // guess is the mailbox's name on the server where no server need be asked, or "".
 func (d *maildrop) guess() string {
 	switch {
+	case d.mailbox != "":
+		return d.mailbox
 	case d.folder == "":
 		return d.adapter.options.Mailbox
 	case d.known != nil:
@@ -52,7 +55,7 @@ func folderNames(folder string, separator rune) []string {
 // findTrash finds the mailbox that messages are moved to: the one configured,
 // or the one with the attribute \Trash (RFC 6154). Having none is no error.
 func (d *maildrop) findTrash(ctx context.Context) error {
-	d.trash = d.adapter.options.TrashMailbox
+	d.trash = cmp.Or(d.adapter.options.TrashMailbox, d.trash)
 	if d.trash != "" {
 		return nil
 	}

@@ -38,9 +38,10 @@ type maildrop struct {
 	ahead       *ahead // nil while nothing is prefetched
 	alone       bool   // prefetching does not work with this server
 
-	conn *link.Conn // nil until there was one
-	caps imap.CapSet
-	mode mode
+	conn     *link.Conn // nil until there was one
+	loggedIn time.Time  // when conn was
+	caps     imap.CapSet
+	mode     mode
 
 	// replaced is the error of all reads and removals once the server has
 	// another mailbox under the same name: UIDVALIDITY has changed, and no UID
@@ -144,8 +145,8 @@ func appendHex(dst []byte, n uint32) []byte {
 // closeWait bounds what Close may still do before it releases the lock.
 const closeWait = 5 * time.Second
 
-// Close implements gateway.Maildrop. The polite end of the connection is not
-// waited for; it takes seconds at most.
+// Close implements gateway.Maildrop. The connection is kept, or its polite end
+// not waited for.
 func (d *maildrop) Close() error {
 	if d.reading && d.conn != nil {
 		d.conn.Close()
@@ -160,14 +161,17 @@ func (d *maildrop) Close() error {
 	if len(d.gone) > 0 {
 		d.adapter.updates.of(d.name).Add(1)
 	}
+	if d.conn != nil { // perhaps another than before
+		d.adapter.kept.put(&keptConn{
+			conn: d.conn, user: d.login.keptUser(), proof: d.login.proof(), loggedIn: d.loggedIn,
+			folder: d.folder, mailbox: d.mailbox, trash: d.trash,
+		})
+	}
+	d.conn = nil
 	if d.unlock != nil {
 		d.unlock()
 	}
 	d.adapter.memory.keep(d.key)
-	if d.conn != nil { // perhaps another than before
-		go d.conn.Logout(context.Background())
-	}
-	d.conn = nil
 	return nil
 }
 

@@ -48,6 +48,7 @@ type memory struct {
 	entries map[string]*list.Element // of entry, by key
 	used    list.List                // the last one used at the front
 	octets  int
+	closed  bool // nothing is written any more
 	saving  sync.WaitGroup
 }
 
@@ -128,7 +129,7 @@ func (m *memory) keep(key string) {
 }
 
 func (m *memory) save(e *entry) {
-	if !e.unsaved || m.store == nil {
+	if !e.unsaved || m.store == nil || m.closed {
 		return
 	}
 	e.unsaved, e.saved = false, time.Now()
@@ -142,6 +143,7 @@ func (m *memory) close() {
 	for _, e := range m.entries {
 		m.save(e.Value.(*entry))
 	}
+	m.closed = true
 	m.mu.Unlock()
 	m.saving.Wait()
 }

@@ -1,11 +1,13 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -24,10 +26,17 @@ func (d *maildrop) open(ctx context.Context) error {
 		}
 	}
 	d.known = a.memory.recall(d.key)
+	k := a.kept.take(d.login)
+	if k != nil {
+		d.lock() // the password was right a while ago; that it is in use is told below
+	}
 	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
-	opened, err := d.dial(ctx, d.opening(a.caps.Load()))
-	if err != nil {
-		return err
+	opened, ok := d.resume(ctx, k)
+	if !ok {
+		var err error
+		if opened, err = d.dial(ctx, d.opening(a.caps.Load())); err != nil {
+			return err
+		}
 	}
 	if err := d.lock(); err != nil {
 		return err
@@ -42,6 +51,7 @@ func (d *maildrop) open(ctx context.Context) error {
 		opened.Selected, d.known = false, nil // it has another name by now
 	}
 	if !opened.Selected {
+		var err error
 		if opened, err = d.enter(ctx); err != nil {
 			return err
 		}
@@ -52,6 +62,7 @@ func (d *maildrop) open(ctx context.Context) error {
 		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
 		// new messages last only with SELECT, and so does UIDVALIDITY where
 		// nobody has selected the mailbox before.
+		var err error
 		if opened, err = d.choose(ctx, []string{d.mailbox}, selected); err != nil {
 			return err
 		}
@@ -84,14 +95,47 @@ func (d *maildrop) lock() error {
 	return nil
 }
 
+// resume opens the mailbox on a connection that was kept; k may be nil. If that
+// comes to nothing, there is still the way of dial.
+func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened, ok bool) {
+	if k == nil {
+		return opened, false
+	}
+	if k.folder == d.folder {
+		d.mailbox = k.mailbox
+	}
+	caps := k.conn.Capabilities()
+	o := d.opening(&caps)
+	o.Patience = keptPatience
+	if o.Mailbox != "" {
+		opened, err := k.conn.Open(ctx, o)
+		if err == nil && opened.Select == nil {
+			d.conn, d.mode, d.loggedIn, d.trash = k.conn, unselected, k.loggedIn, k.trash
+			return opened, true
+		}
+		d.log.Debug("connection that was kept is of no use", "error", quoted(cmp.Or(err, opened.Select)))
+	}
+	d.mailbox = ""
+	d.adapter.kept.discard(k)
+	return opened, false
+}
+
 // dial connects, logs in and, in the same flight where that can be, opens the
 // mailbox as o says. What has come of that is noted by entered.
 func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error) {
+	kept := &d.adapter.kept
 	conn, opened, err := d.adapter.dial(ctx, d.login, o)
+	if isThrottled(err) && kept.makeRoom(d.login) {
+		conn, opened, err = d.adapter.dial(ctx, d.login, o)
+	}
 	if err != nil {
+		if gateway.CodeOf(err) == gateway.CodeAuth {
+			kept.refused(d.login)
+		}
 		return opened, err
 	}
-	d.conn, d.mode = conn, unselected
+	kept.accepted(d.login)
+	d.conn, d.mode, d.loggedIn = conn, unselected, time.Now()
 	return opened, nil
 }
 

@@ -44,6 +44,14 @@ type Options struct {
 	// client has not taken waits at the server.
 	Prefetch Octets `toml:"prefetch"`
 
+	// KeepConnections is for how long after its login a connection is kept at
+	// the end of a session, for the next one of the same user with the same
+	// password ("15m"). Until then a password that was changed at the server is
+	// still taken.
+	KeepConnections Period `toml:"keep_connections"`
+	// MaxKeptConnections is how many connections are kept, of all users (256).
+	MaxKeptConnections int `toml:"max_kept_connections"`
+
 	// Mailbox is the mailbox that is served ("INBOX").
 	Mailbox string `toml:"mailbox"`
 	// Folders lets a client open another mailbox as name+Folder (false).
@@ -105,6 +113,24 @@ func (o *Octets) UnmarshalText(text []byte) error {
 		return fmt.Errorf(`found %q; allowed are "0" and sizes such as "512KB" or "16MB"`, s)
 	}
 	*o = Octets(n * unit)
+	return nil
+}
+
+// Period is a time. Never stands for 0 in a field whose zero value is a default.
+type Period time.Duration
+
+// Never is no time at all.
+const Never Period = -1
+
+// UnmarshalText takes "0s" and times such as "15m".
+func (p *Period) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf(`found %q; allowed are "0s" and times such as "15m"`, text)
+	}
+	if *p = Period(d); d == 0 {
+		*p = Never
+	}
 	return nil
 }
 
@@ -194,6 +220,8 @@ func (o Options) complete() (Options, error) {
 		return o, err
 	}
 	o.Prefetch = cmp.Or(o.Prefetch, 16<<20)
+	o.KeepConnections = cmp.Or(o.KeepConnections, Period(15*time.Minute))
+	o.MaxKeptConnections = cmp.Or(o.MaxKeptConnections, 256)
 	o.Mailbox = cmp.Or(o.Mailbox, "INBOX")
 	o.MasterSeparator = cmp.Or(o.MasterSeparator, "*")
 
@@ -210,6 +238,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("connect_timeout: found %q; allowed are times above 0, such as \"30s\"", o.ConnectTimeout)
 	case o.ResponseTimeout < 0:
 		return o, fmt.Errorf("response_timeout: found %q; allowed are times above 0, such as \"60s\"", o.ResponseTimeout)
+	case o.MaxKeptConnections < 0:
+		return o, fmt.Errorf("max_kept_connections: found %d; allowed are numbers above 0; set keep_connections = \"0s\" for none", o.MaxKeptConnections)
 	case o.MasterUser != "" && o.MasterPassword == "":
 		return o, errors.New("master_password: found none; master_user needs master_password or master_password_file")
 	case o.MasterUser == "" && (o.MasterPassword != "" || o.MasterPasswordFile != ""):
@@ -269,7 +299,12 @@ func (o Options) link() (link.Options, error) {
 	case StartTLS:
 		l.TLS = link.StartTLS
 	}
-	l.TLSConfig = &tls.Config{ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+	l.TLSConfig = &tls.Config{
+		ServerName: o.ServerName,
+		MinVersion: tls.VersionTLS12,
+		// One server, and a ticket for each connection.
+		ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
 	if o.CAFile == "" {
 		return l, nil
 	}

@@ -22,6 +22,8 @@ func TestOptions(t *testing.T) {
 		connect_timeout = "5s"
 		response_timeout = "7s"
 		prefetch = "512KB"
+		keep_connections = "0s"
+		max_kept_connections = 3
 		mailbox = "Scans"
 		folders = true
 		on_delete = "move"
@@ -41,7 +43,7 @@ func TestOptions(t *testing.T) {
 	}
 	want := Options{
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
-		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10,
+		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3,
 		Mailbox: "Scans", Folders: true,
 		OnDelete: MoveToTrash, TrashMailbox: "Bin", OnRetrieve: SeenOnRetrieve, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
@@ -56,7 +58,7 @@ func TestOptions(t *testing.T) {
 
 	defaults, err := Options{Address: "imap.example.org"}.complete()
 	if err != nil || defaults != (Options{
-		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, Mailbox: "INBOX", OnDelete: Expunge, OnRetrieve: KeepOnRetrieve,
+		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, Mailbox: "INBOX", OnDelete: Expunge, OnRetrieve: KeepOnRetrieve,
 		UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse, MasterSeparator: "*",
 	}) {
 		t.Errorf("defaults are %+v, %v", defaults, err)
@@ -123,6 +125,9 @@ func TestBadOptions(t *testing.T) {
 		{"address = 'm'\ntrash_mailbox = \"a\\u0000\"", `trash_mailbox: found`},
 		{"address = 'm'\nconnect_timeout = '-1s'", `connect_timeout: found "-1s"`},
 		{"address = 'm'\nresponse_timeout = '-1s'", `response_timeout: found "-1s"`},
+		{`keep_connections = "-1m"`, `found "-1m"; allowed are "0s" and times such as "15m"`},
+		{`keep_connections = "15"`, `found "15"`},
+		{"address = 'm'\nmax_kept_connections = -1", `max_kept_connections: found -1`},
 		{"address = 'm'\nmaster_user = 'root'", `master_password: found none`},
 		{"address = 'm'\nmaster_password = 'toor'", `master_user: found none`},
 		{"address = 'm'\ntls = 'none'\nca_file = 'x'", `tls: found "none"`},

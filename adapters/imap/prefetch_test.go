@@ -112,6 +112,7 @@ func TestPrefetchRoundTrips(t *testing.T) {
 				t.Errorf("%d connections", s.dialled())
 			}
 			d.Close()
+			a.Close()
 			time.Sleep(time.Minute) // for LOGOUT
 		})
 	}

@@ -100,6 +100,7 @@ func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture 
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { adapter.Close() })
 	adapter.link.Dial = func(context.Context, string, string) (net.Conn, error) { return m.Dial() }
 	return maildroptest.Fixture{
 		Adapter: adapter,

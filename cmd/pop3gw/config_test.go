@@ -97,7 +97,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{"unknown table", "[limits]", "[limit]", `config.toml:33: limit: unknown key; did you mean "limits"?`},
 		{"unknown key of a second entry", `cleartext_login =`, `clear_text_login =`, `config.toml:8: listeners.clear_text_login: unknown key; did you mean "cleartext_login"?`},
 		{"key of another type of adapter", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\nmailbox = \"INBOX\"", `config.toml:15: adapters.files.mailbox: unknown key; here may stand: type, path, folders, first_listing_timeout`},
-		{"dotted key", `connect_timeout = "30s"`, `window.max = 3`, `config.toml:18: adapters.office.window: unknown key; here may stand: type, address, tls, ca_file, server_name, connect_timeout, response_timeout, prefetch, mailbox, folders, on_delete, trash_mailbox, on_retrieve, uidl, without_uidplus, master_user, master_password, master_password_file, master_separator`},
+		{"dotted key", `connect_timeout = "30s"`, `window.max = 3`, `config.toml:18: adapters.office.window: unknown key; here may stand: type, address, tls, ca_file, server_name, connect_timeout, response_timeout, prefetch, keep_connections, max_kept_connections, mailbox, folders, on_delete, trash_mailbox, on_retrieve, uidl, without_uidplus, master_user, master_password, master_password_file, master_separator`},
 		{"several at a time", `idle_timeout = "10m"`, "idle_timeout = 600\nmax_errors = \"x\"\n[log]\nlevl = \"info\"", "config.toml:34: limits.idle_timeout: found 600; wanted is a time with its unit, in quotes, such as \"10m\" or \"500ms\"\n" +
 			"config.toml:35: limits.max_errors: found \"x\"; wanted is a whole number, without quotes\n" +
 			`config.toml:37: log.levl: unknown key; did you mean "level"?`},

@@ -227,6 +227,13 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
+// Idle reports whether the connection is usable, and nothing goes on over it.
+func (c *Conn) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err == nil && !c.busy && !c.reading && len(c.due) == 0
+}
+
 // logoutWait is how long a server has to answer LOGOUT.
 const logoutWait = 5 * time.Second
 
