@@ -30,6 +30,8 @@ type fakeServer struct {
 
 	mu          sync.Mutex
 	uidValidity uint32
+	uidNext     imap.UID // at least
+	modSeq      int      // HIGHESTMODSEQ, if not 0
 	messages    []*fakeMessage
 	copied      []imap.UID
 	commands    []string // all that came in, without tags
@@ -188,11 +190,14 @@ func (c *fakeConn) answer(command string) {
 		c.send("* %d EXISTS", len(c.messages))
 		c.send("* OK [UIDVALIDITY %d] .", c.uidValidity)
 		if !c.noUIDNext {
-			next := imap.UID(1)
+			next := max(1, c.uidNext)
 			for _, m := range c.messages {
 				next = max(next, m.uid+1)
 			}
 			c.send("* OK [UIDNEXT %d] .", next)
+			if c.modSeq > 0 {
+				c.send("* OK [HIGHESTMODSEQ %d] .", c.modSeq)
+			}
 		}
 		if verb == "EXAMINE" {
 			c.done("OK [READ-ONLY] done")
@@ -257,13 +262,22 @@ func (c *fakeConn) answerUID(verb, args string) {
 		unseen := strings.Contains(args, "UNSEEN")
 		_, set, all := strings.Cut(args, "UID ")
 		set, _, _ = strings.Cut(set, " ")
-		found := "* SEARCH"
+		var found []string
 		for _, m := range c.messages {
 			if (!all || inSet(set, m.uid)) && !(unseen && slices.Contains(m.flags, `\Seen`)) {
-				found += fmt.Sprintf(" %d", m.uid)
+				found = append(found, fmt.Sprint(m.uid))
 			}
 		}
-		c.send("%s", found)
+		switch {
+		case !strings.HasPrefix(args, "RETURN"):
+			c.send("* SEARCH %s", strings.Join(found, " "))
+		case len(found) == 0:
+			c.send(`* ESEARCH (TAG "%s") UID COUNT 0`, c.tag)
+		case strings.Contains(args, "(ALL)"):
+			c.send(`* ESEARCH (TAG "%s") UID ALL %s`, c.tag, strings.Join(found, ","))
+		default:
+			c.send(`* ESEARCH (TAG "%s") UID MIN %s MAX %s COUNT %d`, c.tag, found[0], found[len(found)-1], len(found))
+		}
 	}
 	c.done("OK done")
 }
