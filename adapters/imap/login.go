@@ -102,20 +102,26 @@ func (a *Adapter) refused(l login, err error) error {
 	return a.explainAs(permanent("mail server does not let the gateway in", advice), "logging in", err)
 }
 
-// dial connects and logs in. Where that can be, what else o says is done in the
+// dial connects and logs in. Where that can be, the mailbox of o is opened in the
 // same flight: Opened.Selected tells.
 func (a *Adapter) dial(ctx context.Context, l login, o link.Opening) (*link.Conn, link.Opened, error) {
+	together := !a.stepwise.Load()
+	conn, opened, err := a.dialOnce(ctx, l, o, together)
+	if err != nil && opened.LoggedIn && together { // lost behind that: was it too much at once?
+		return a.dialOnce(ctx, l, o, false)
+	}
+	return conn, opened, err
+}
+
+func (a *Adapter) dialOnce(ctx context.Context, l login, o link.Opening, together bool) (*link.Conn, link.Opened, error) {
 	conn, err := a.connect(ctx)
 	if err != nil {
 		return nil, link.Opened{}, err
 	}
-	opened, err := a.logIn(ctx, conn, l, o)
+	opened, err := a.logIn(ctx, conn, l, o, together)
 	if err != nil {
 		conn.Close()
-		if opened.LoggedIn && o != (link.Opening{}) { // lost behind that: was it too much at once?
-			return a.dial(ctx, l, link.Opening{})
-		}
-		return nil, link.Opened{}, err
+		return nil, opened, err
 	}
 	return conn, opened, nil
 }
@@ -130,7 +136,9 @@ func (a *Adapter) connect(ctx context.Context) (*link.Conn, error) {
 	return conn, a.explain("connecting", err)
 }
 
-func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Opening) (link.Opened, error) {
+// logIn logs in, and does what o says in the same flight if together is true and
+// the login takes one line.
+func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Opening, together bool) (link.Opened, error) {
 	caps, err := a.greeted(ctx, conn)
 	if err == nil {
 		err = a.checkLogin(conn, caps)
@@ -146,17 +154,18 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Op
 	if command == "" {
 		return link.Opened{}, a.loginError(l, a.logInStepwise(ctx, conn, l, caps))
 	}
-	together := o.Mailbox != "" && !a.stepwise.Load()
 	if !together {
 		o = link.Opening{}
 	}
 	o.Login, o.Capability = command, together && !a.tells.Load()
 	opened, err := conn.Open(ctx, o)
 	if err = cmp.Or(err, opened.Login); err != nil {
+		a.greeting.Store(nil) // it may have another way to log in by now
 		return opened, a.loginError(l, err)
 	}
 	a.tells.Store(opened.Told)
-	if together && (!opened.Selected || isBAD(opened.Select)) {
+	unanswered := o.Mailbox != "" && !opened.Selected || o.Capability && conn.Capabilities() == nil
+	if unanswered || isBAD(opened.Select) {
 		opened = link.Opened{LoggedIn: true}
 		if !a.stepwise.Swap(true) {
 			a.log.Info("mail server does not take commands behind a login, so each login takes a round trip more from now on", "server", a.options.Address)

@@ -13,6 +13,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,4 +144,39 @@ func TestTLS(t *testing.T) {
 	}
 	_, err = a.Open(t.Context(), account(a))
 	wantError(t, err, gateway.CodeSysTemp, "mail server does not accept connections, try again later", "mend address")
+}
+
+// A connection to a server that is known costs no handshake with certificates.
+func TestTLSResumes(t *testing.T) {
+	good, trusted := certificate(t, "mail.example.org", time.Now().Add(time.Minute))
+	for _, mode := range []TLSMode{Implicit, StartTLS} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			var mu sync.Mutex
+			var resumed []bool
+			config := &tls.Config{Certificates: []tls.Certificate{good}, MaxVersion: version, VerifyConnection: func(state tls.ConnectionState) error {
+				mu.Lock()
+				defer mu.Unlock()
+				resumed = append(resumed, state.DidResume)
+				return nil
+			}}
+			a, err := New(Options{Address: serve(t, mode, config), TLS: mode, CAFile: trusted, ServerName: "mail.example.org", KeepConnections: Never},
+				new(gateway.Locks), nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				d, err := a.Open(t.Context(), account(a))
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Close()
+			}
+			a.Close()
+			mu.Lock()
+			if !slices.Equal(resumed, []bool{false, true, true}) {
+				t.Errorf("%s, TLS %x: sessions were resumed: %v", mode, version, resumed)
+			}
+			mu.Unlock()
+		}
+	}
 }

@@ -30,6 +30,7 @@ func FuzzResponses(f *testing.F) {
 		"* 1 FETCH (BODY[] \"a\\\"b\" UID 7)\r\n* 2 EXISTS\r\nF1 OK [x\r\n* 1 FETCH (FLAGS (\\Seen) UID 7)\r\nF2 NO [limit] y\r\n* FLAGS (a b)\r\nT1 BAD\r\n",
 		"* 1 FETCH (UID 7 BODYSTRUCTURE ((((\"a\" {2}\r\n)()))) BODY[]<0> ~{0}\r\n)\r\nF1 OK\r\n* BYE [unavailable] x\r\n",
 		"* LIST (\\A) \"/\" {3}\r\nabc\r\n* OK [UIDNEXT 5]\r\n* ESEARCH (TAG \"T1\") UID ALL 1:3\r\n+ x\r\n* 4 EXPUNGE\nF1 OK\n",
+		"F1 OK\r\nF2 OK\r\n* CAPABILITY A\r\nF3 OK [CAPABILITY IMAP4rev1]\r\nF4 OK\r\n* 3 EXISTS\r\n* OK [UIDNEXT 5]\r\n* OK [CLOSED]\r\nF5 OK [READ-ONLY]\r\n* ESEARCH (TAG \"F6\") UID MIN 1 MAX 2 COUNT 2\r\nF6 OK\r\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -60,6 +61,10 @@ func FuzzResponses(f *testing.F) {
 			}
 			return nil
 		})
+		opened, err := c.Open(context.Background(), Opening{Login: "LOGIN ann x", Capability: true, Mailbox: "INBOX", Extent: true})
+		if err == nil && c.Err() == nil && !opened.LoggedIn || err != nil && c.Err() == nil {
+			t.Errorf("%+v, %v, and the connection goes on", opened, err)
+		}
 		err = c.Do(context.Background(), func(client *imapclient.Client) error {
 			_, err := client.UIDSearch(&imap.SearchCriteria{}, &imap.SearchOptions{ReturnAll: true}).Wait()
 			return err
