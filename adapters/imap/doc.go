@@ -8,6 +8,12 @@
 // §2.3.1.1). So a connection that was lost is replaced, once for each command,
 // and the session goes on if UIDVALIDITY is still the same.
 //
+// A listing is remembered, in memory and on disk, and a poll asks for what has
+// changed: UIDVALIDITY, UIDNEXT and the number of messages prove which it still
+// has. Login, EXAMINE and a search that checks the listing are one flight behind
+// the greeting. A connection is kept for the next session of the same user with
+// the same password, and then there is no login either.
+//
 // UPDATE selects the mailbox for writing and removes exactly the messages that
 // are marked: STORE \Deleted and UID EXPUNGE (RFC 4315), or MOVE (RFC 6851). It
 // never sends EXPUNGE or CLOSE, which remove what other programs have flagged.

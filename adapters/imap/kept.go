@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pop3gw/adapters/imap/link"
+	"pop3gw/gateway"
 )
 
 const (
@@ -64,19 +65,16 @@ var proofKey = sync.OnceValue(func() []byte {
 	return key
 })
 
-// proof stands for the password where it is compared with later ones.
-func (l login) proof() (proof [sha256.Size]byte) {
+// prove returns what stands for a password where it is compared with later ones.
+func prove(c gateway.Credentials) (proof [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, proofKey())
-	mac.Write([]byte(l.Identity + "\x00" + l.User + "\x00" + l.Password))
+	mac.Write([]byte(c.Identity + "\x00" + c.User + "\x00" + c.Password))
 	mac.Sum(proof[:0])
 	return proof
 }
 
 // provedBy reports whether the password is the one that k was logged in with.
-func (k *keptConn) provedBy(l login) bool {
-	proof := l.proof()
-	return hmac.Equal(k.proof[:], proof[:])
-}
+func (k *keptConn) provedBy(l login) bool { return hmac.Equal(k.proof[:], l.proof[:]) }
 
 // take returns a connection that was logged in with the same name and password,
 // or nil. It is the caller's.

@@ -3,6 +3,7 @@ package imap
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type login struct {
 	gateway.Credentials
 	account string // login name of the account, for messages
 	source  secretSource
+	proof   [sha256.Size]byte // of the password: see prove
 }
 
 // secretSource is where a password comes from.
@@ -65,14 +67,16 @@ func (a *Adapter) credentials(account gateway.Account) (login, error) {
 	if strings.ContainsAny(l.Identity+l.User+l.Password, "\x00\r\n") {
 		return l, a.refused(l, errors.New("name or password has a NUL or a line end"))
 	}
+	l.proof = prove(l.Credentials)
 	return l, nil
 }
 
 // secrets are the forms in which the password is sent.
 func (l login) secrets() []string {
+	quoted := strings.ReplaceAll(strings.ReplaceAll(l.Password, `\`, `\\`), `"`, `\"`)
 	return []string{
 		l.Password,
-		strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(l.Password), // in a quoted string
+		quoted, // in a quoted string
 		l.plain(),
 	}
 }

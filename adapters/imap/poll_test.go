@@ -494,3 +494,27 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkPoll is a session that changes nothing, without the client's part.
+func BenchmarkPoll(b *testing.B) {
+	for name, o := range map[string]Options{"kept": {}, "login": without} {
+		b.Run(name, func(b *testing.B) {
+			s := newFake()
+			for i := range 10_000 {
+				s.add(imap.UID(i+1), "x")
+			}
+			s.does(func(c *fakeConn, command string) bool {
+				return answering("EXAMINE", "* 10000 EXISTS\n* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 10001] .\nOK [READ-ONLY] done")(c, command)
+			})
+			a, _ := s.adapter(b, o)
+			b.ReportAllocs()
+			for b.Loop() {
+				d, err := a.Open(b.Context(), account(a))
+				if err != nil {
+					b.Fatal(err)
+				}
+				d.Close()
+			}
+		})
+	}
+}

@@ -187,11 +187,14 @@ func TestSpontaneousCapability(t *testing.T) {
 					return
 				case strings.HasPrefix(command, "CAPABILITY"):
 					u.send(tag, "* CAPABILITY IMAP4rev1 MOVE\n% OK\n")
+				case strings.HasPrefix(command, "NOOP"):
+					u.send(tag, "% OK\n")
 				default:
 					u.send(tag, "* 1 FETCH (UID 1 BODY[] {3}\nabc)\n% OK\n")
 				}
 			}
 		})
+		inStep(t, c) // imapclient begins
 		b, err := c.FetchBody(context.Background(), 1, Section{})
 		if err != nil {
 			t.Fatal(err)

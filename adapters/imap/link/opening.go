@@ -297,8 +297,10 @@ func Quote(s string) (quoted string, ok bool) {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return "", false
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`, true
+	return `"` + quoting.Replace(s) + `"`, true
 }
+
+var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 var mailboxEncoding = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
 
