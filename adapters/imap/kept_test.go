@@ -121,13 +121,13 @@ func TestKeptForThePassword(t *testing.T) {
 	check("ann", "new", "", "EXAMINE")
 
 	// The one that was kept for a password goes when the server refuses that.
-	busy, err := a.Open(t.Context(), account(a))
-	if err == nil {
+	if _, err := a.Open(t.Context(), account(a)); err == nil {
 		t.Fatal("password of another was taken")
 	}
 	account := account(a)
 	account.Upstream.Password = "new"
-	if busy, err = a.Open(t.Context(), account); err != nil {
+	busy, err := a.Open(t.Context(), account)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.takes("newest")
