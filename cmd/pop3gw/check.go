@@ -40,6 +40,7 @@ While pop3gw runs its own ports are in use, and are reported so.`,
 			if err != nil {
 				return usageError{err}
 			}
+			defer s.close() // logs out where it logged in
 			ask := func() ([]byte, error) {
 				return readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "Password of "+user+": ")
 			}
