@@ -396,24 +396,29 @@ func TestKeptWithFolders(t *testing.T) {
 
 // A folder that has another name on the server by now is looked for again.
 func TestFolderRenamed(t *testing.T) {
-	s := newFake("x")
-	name := "a.b"
-	s.does(func(c *fakeConn, command string) bool {
-		return strings.HasPrefix(command, "LIST") && name == "a/b" && answering("LIST", `* LIST () "/" ""`+"\nOK")(c, command) ||
-			strings.HasPrefix(command, "EXAMINE") && !strings.HasSuffix(command, `"`+name+`"`) && answering("EXAMINE", "NO no such mailbox")(c, command)
-	})
-	a, _ := s.adapter(t, Options{Folders: true})
-	account := account(a)
-	account.Folder = "a/b"
-	for _, name = range []string{"a.b", "a.b", "a/b", "a/b"} {
-		d, err := a.Open(t.Context(), account)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+	for _, o := range []Options{{Folders: true}, {Folders: true, KeepConnections: Never}} {
+		for _, stepwise := range []bool{false, true} {
+			s := newFake("x")
+			name := "a.b"
+			s.does(func(c *fakeConn, command string) bool {
+				return strings.HasPrefix(command, "LIST") && name == "a/b" && answering("LIST", `* LIST () "/" ""`+"\nOK")(c, command) ||
+					strings.HasPrefix(command, "EXAMINE") && !strings.HasSuffix(command, `"`+name+`"`) && answering("EXAMINE", "NO no such mailbox")(c, command)
+			})
+			a, _ := s.adapter(t, o)
+			a.stepwise.Store(stepwise)
+			account := account(a)
+			account.Folder = "a/b"
+			for _, name = range []string{"a.b", "a.b", "a/b", "a/b"} {
+				d, err := a.Open(t.Context(), account)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if got := d.(*maildrop).mailbox; got != name {
+					t.Errorf("mailbox is %s, want %s", got, name)
+				}
+				d.Close()
+			}
 		}
-		if got := d.(*maildrop).mailbox; got != name {
-			t.Errorf("mailbox is %s, want %s", got, name)
-		}
-		d.Close()
 	}
 }
 

@@ -48,15 +48,15 @@ func (d *maildrop) open(ctx context.Context) error {
 		}
 	}
 	if d.folder != "" && opened.Select != nil {
-		opened.Selected, d.known = false, nil // it has another name by now
+		opened.Selected = false // it may have another name by now
 	}
 	if !opened.Selected {
 		var err error
 		if opened, err = d.enter(ctx); err != nil {
 			return err
 		}
-	} else if err := d.entered(d.guess(), examined, &opened); err != nil {
-		return d.explainSelect(d.guess(), err)
+	} else if err := d.entered(d.mailbox, examined, &opened); err != nil {
+		return d.explainSelect(d.mailbox, err)
 	}
 	if opened.Mailbox.UIDNext == 0 {
 		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
@@ -111,6 +111,7 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 		opened, err := k.conn.Open(ctx, o)
 		if err == nil && opened.Select == nil {
 			d.conn, d.mode, d.loggedIn, d.trash = k.conn, unselected, k.loggedIn, k.trash
+			d.mailbox = o.Mailbox
 			return opened, true
 		}
 		d.log.Debug("connection that was kept is of no use", "error", quoted(cmp.Or(err, opened.Select)))
@@ -136,6 +137,7 @@ func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error
 	}
 	kept.accepted(d.login)
 	d.conn, d.mode, d.loggedIn = conn, unselected, time.Now()
+	d.mailbox = cmp.Or(o.Mailbox, d.mailbox)
 	return opened, nil
 }
 
@@ -145,7 +147,13 @@ func (d *maildrop) enter(ctx context.Context) (link.Opened, error) {
 	if err != nil {
 		return link.Opened{}, d.adapter.explain("asking for the hierarchy separator", err)
 	}
-	return d.choose(ctx, names, examined)
+	guessed := d.folder != "" && d.guess() != ""
+	opened, err := d.choose(ctx, names, examined)
+	if err != nil && guessed && d.conn.Err() == nil { // it may have another name by now
+		d.known, d.mailbox = nil, ""
+		return d.enter(ctx)
+	}
+	return opened, err
 }
 
 // choose opens the first of names that the server has.
