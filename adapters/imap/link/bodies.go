@@ -23,6 +23,7 @@ func (c *Conn) FetchBodies(ctx context.Context, set string) (*Bodies, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.r.widen()
 	return &Bodies{x: x}, nil
 }
 
@@ -108,6 +109,9 @@ func (b *Bodies) Abandon(ctx context.Context, octets int64) {
 func (b *Bodies) Close() {
 	if b.body != nil {
 		b.body.release()
+	}
+	if !b.x.ended {
+		b.x.c.r.unwiden()
 	}
 	b.x.end()
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -208,4 +210,87 @@ func TestBodiesContext(t *testing.T) {
 	wantErr(t, "Close", body.Close(), context.Canceled)
 	b.Close()
 	wantErr(t, "Err", c.Err(), context.Canceled)
+}
+
+// What comes in quick succession is read together, and nothing is held back
+// where a pause follows, with TLS as without.
+func TestBodyInPieces(t *testing.T) {
+	certificate() // outside the bubble
+	for _, mode := range []TLSMode{NoTLS, Implicit} {
+		synctest.Test(t, func(t *testing.T) {
+			const quick, slow = pause / 4, time.Minute / 2
+			c, err := tryPipe(t, Options{TLS: mode, TLSConfig: clientTLS()}, func(u *upstream) {
+				if mode == Implicit {
+					u.secure()
+				}
+				u.send("", greeting)
+				tag := u.expect("UID FETCH 7:8 ")
+				u.send("", "* 1 FETCH (UID 7 BODY[] {8}\n")
+				for _, piece := range []struct {
+					text  string
+					pause time.Duration
+				}{{"ab", quick}, {"cd", slow}, {"ef", quick}, {"gh", slow}} {
+					u.send("", piece.text)
+					time.Sleep(piece.pause)
+				}
+				u.send(tag, ")\n* 2 FETCH (UID 8 BODY[] {1}\nx)\n% OK\n")
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := c.FetchBodies(t.Context(), "7:8")
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := b.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			p := make([]byte, 100)
+			for _, want := range []struct {
+				text string
+				at   time.Duration // when it is read, about
+			}{{"abcd", 0}, {"efgh", slow}, {"", 2 * slow}} {
+				n, err := body.Read(p)
+				if at := time.Since(began); string(p[:n]) != want.text || (err == io.EOF) != (want.text == "") || at < want.at || at > want.at+10*pause {
+					t.Errorf("%v: read %q, %v after %v, want %q after %v", mode, p[:n], err, at, want.text, want.at)
+				}
+			}
+			body.Close()
+			if got, err := readBodies(b); len(got) != 1 || got[0] != "8:x" || err != io.EOF {
+				t.Errorf("%v: the next are %q, %v", mode, got, err)
+			}
+			b.Close()
+		})
+	}
+}
+
+// The buffer is wide only while bodies come, whatever is left in it.
+func TestWideBuffer(t *testing.T) {
+	one := strings.Repeat("x", 100_000)
+	c := dialPipe(t, Limits{}, func(u *upstream) {
+		u.send("", greeting)
+		for range 3 {
+			u.send(u.expect("UID FETCH 7 "), "* 1 FETCH (UID 7 BODY[] {100000}\n"+one+")\n% OK\n")
+			u.send(u.expect("NOOP"), "% OK\n")
+		}
+	})
+	for range 3 {
+		b, err := c.FetchBodies(t.Context(), "7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.r.br.Size() != wideSize {
+			t.Errorf("the buffer has %d octets while bodies come", c.r.br.Size())
+		}
+		if got, err := readBodies(b); len(got) != 1 || got[0] != "7:"+one || err != io.EOF {
+			t.Fatalf("%d messages, %v", len(got), err)
+		}
+		b.Close()
+		if c.r.br.Size() != bufferSize {
+			t.Errorf("the buffer has %d octets afterwards", c.r.br.Size())
+		}
+		inStep(t, c)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -163,8 +164,7 @@ func (b *Body) UID() imap.UID { return imap.UID(b.uid) }
 // ofMany reports whether it is one of Bodies.
 func (b *Body) ofMany() bool { return b.unwatch != nil }
 
-// Read reads the body, from the network into p with no copy between where p is
-// large. It returns io.EOF only after all octets were read and the server has
+// Read reads the body, as much of it as comes without a pause, and without a copy between where much is to come and p is large. It returns io.EOF only after all octets were read and the server has
 // completed the command with OK, or for one of Bodies the response. A connection that ends sooner is an error,
 // such as io.ErrUnexpectedEOF, never io.EOF.
 func (b *Body) Read(p []byte) (int, error) {
@@ -178,21 +178,38 @@ func (b *Body) Read(p []byte) (int, error) {
 		b.quoted = b.quoted[n:]
 		return n, nil
 	case b.left > 0:
-		c := b.x.c
-		c.wire.progress = true
-		n, err := c.r.br.Read(p[:min(int64(len(p)), b.left)])
-		b.left -= int64(n)
-		if err != nil {
-			b.err = b.x.fail(err)
-			b.release()
-		}
-		return n, b.err
+		return b.readLiteral(p[:min(int64(len(p)), b.left)])
 	}
 	if b.err = b.finish(); b.err == nil {
 		b.err = io.EOF
 	}
 	b.release()
 	return 0, b.err
+}
+
+// readLiteral reads into p, which is not larger than what is left.
+func (b *Body) readLiteral(p []byte) (n int, err error) {
+	c := b.x.c
+	for n < len(p) && err == nil {
+		c.wire.progress = true
+		c.wire.soon = n > 0
+		if b.left <= int64(c.r.br.Size()/2) { // together with what is behind it
+			_, err = c.r.br.Peek(1)
+		}
+		k := 0
+		if err == nil {
+			k, err = c.r.br.Read(p[n:])
+		}
+		n += k
+		b.left -= int64(k)
+	}
+	late := c.wire.soon && errors.Is(err, os.ErrDeadlineExceeded)
+	c.wire.soon = false
+	if err != nil && !late {
+		b.err = b.x.fail(err)
+		b.release()
+	}
+	return n, b.err
 }
 
 // finish reads what comes behind the body, up to the command's completion or for

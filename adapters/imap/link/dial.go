@@ -146,6 +146,6 @@ func (c *Conn) startTLS(ctx context.Context, opts Options) error {
 		return fmt.Errorf("TLS with %s: %w", opts.Address, err)
 	}
 	c.w = conn
-	c.r.br.Reset(conn)
+	c.r.reset(conn)
 	return nil
 }

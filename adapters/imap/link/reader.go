@@ -6,22 +6,68 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 	"sync/atomic"
 )
 
-const bufferSize = 16 << 10 // one TLS record
+const (
+	bufferSize = 16 << 10 // one TLS record
+	// wideSize is that of the buffer while many messages come: most of them are
+	// then read whole, and some together.
+	wideSize = 128 << 10
+)
+
+var wideReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, wideSize) }}
 
 // reader cuts what a server sends into lines and literals (RFC 9051 §4.3).
 type reader struct {
+	src     io.Reader
 	br      *bufio.Reader
+	narrow  *bufio.Reader // br, while that is wide
 	maxLine atomic.Int64
 	long    []byte // a line that does not fit into br
 }
 
 func newReader(src io.Reader, maxLine int) *reader {
-	r := &reader{br: bufio.NewReaderSize(src, bufferSize)}
+	r := &reader{src: src, br: bufio.NewReaderSize(src, bufferSize)}
 	r.maxLine.Store(int64(maxLine))
 	return r
+}
+
+// reset makes src the source. Nothing may be buffered.
+func (r *reader) reset(src io.Reader) {
+	r.src = src
+	r.br.Reset(src)
+}
+
+// widen gives the reader a wide buffer, and unwiden takes it back unless too
+// much is in it. Lines that were read before are lost.
+func (r *reader) widen() {
+	if r.narrow == nil {
+		r.narrow = r.br
+		r.br = r.swap(wideReaders.Get().(*bufio.Reader))
+	}
+}
+
+func (r *reader) unwiden() {
+	if r.narrow == nil || r.br.Buffered() > bufferSize {
+		return
+	}
+	wide := r.br
+	r.br, r.narrow = r.swap(r.narrow), nil
+	wide.Reset(nil)
+	wideReaders.Put(wide)
+}
+
+// swap returns to, with what is buffered in r.br to be read first.
+func (r *reader) swap(to *bufio.Reader) *bufio.Reader {
+	pending, _ := r.br.Peek(r.br.Buffered())
+	if len(pending) == 0 {
+		to.Reset(r.src)
+		return to
+	}
+	to.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(pending)), r.src))
+	return to
 }
 
 // line returns the next line without its CRLF or LF. It is the caller's, to

@@ -18,9 +18,14 @@ type wire struct {
 	within   time.Duration
 	progress bool
 	limit    time.Time
+	soon     bool // for a pause at most, and no longer
 
 	writeErr atomic.Pointer[error] // why writing failed
 }
+
+// pause is how long what has come of a body may be held back, since more of it
+// is on its way, as a rule, and each piece costs whoever gets it as much as all.
+const pause = time.Millisecond
 
 // lastWords is how long a server that takes nothing any more has for a BYE.
 const lastWords = time.Second
@@ -43,6 +48,9 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	if !w.limit.IsZero() && w.limit.Before(deadline) {
 		deadline = w.limit
+	}
+	if w.soon {
+		deadline = now.Add(min(w.idle, pause))
 	}
 	if err := w.Conn.SetReadDeadline(deadline); err != nil {
 		return 0, err
