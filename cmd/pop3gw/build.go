@@ -17,11 +17,12 @@ import (
 
 // service is what a configuration describes, ready to serve.
 type service struct {
-	server    *gateway.Server
-	adapters  map[string]gateway.Adapter
-	directory *account.Directory
-	listeners []listener
-	kept      *cache.Cache
+	server      *gateway.Server
+	adapters    map[string]gateway.Adapter
+	directory   *account.Directory
+	certificate *certificate // nil without [tls]
+	listeners   []listener
+	kept        *cache.Cache
 }
 
 // close ends what goes on between sessions. The server must have been shut down.
@@ -53,17 +54,18 @@ func (c *config) build(kept *cache.Cache, log *slog.Logger) (*service, error) {
 		return nil, err
 	}
 	directory, usersErr := c.directory(adapters, log)
-	listeners, listenersErr := c.listeners()
+	cert, certErr := c.certificate()
 	hostname, hostnameErr := c.hostname()
-	if err := errors.Join(hostnameErr, listenersErr, usersErr); err != nil {
+	if err := errors.Join(hostnameErr, certErr, usersErr); err != nil {
 		return nil, err
 	}
 	return &service{
-		server:    &gateway.Server{Hostname: hostname, Version: version(), Accounts: directory, Log: log, Limits: c.Limits},
-		adapters:  adapters,
-		directory: directory,
-		listeners: listeners,
-		kept:      kept,
+		server:      &gateway.Server{Hostname: hostname, Version: version(), Accounts: directory, Log: log, Limits: c.Limits},
+		adapters:    adapters,
+		directory:   directory,
+		certificate: cert,
+		listeners:   c.listeners(cert),
+		kept:        kept,
 	}, nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -144,15 +143,10 @@ func (c *config) checkCertificate(s *service) (detail string, err error) {
 		if l.options.TLS == nil {
 			continue
 		}
-		leaf, err := x509.ParseCertificate(l.options.TLS.Certificates[0].Certificate[0])
-		if err != nil {
+		if err := s.certificate.valid(time.Now()); err != nil {
 			return "", err
 		}
-		if now := time.Now(); now.After(leaf.NotAfter) {
-			return "", fmt.Errorf("%s expired on %s; renew it", c.TLS.Certificate, leaf.NotAfter.Format(time.DateOnly))
-		} else if now.Before(leaf.NotBefore) {
-			return "", fmt.Errorf("%s is good only from %s; is this machine's clock right?", c.TLS.Certificate, leaf.NotBefore.Format(time.DateOnly))
-		}
+		leaf := s.certificate.leaf()
 		if c.Hostname != "" {
 			if err := leaf.VerifyHostname(c.Hostname); err != nil {
 				return "", fmt.Errorf("%w; clients that connect to the hostname of this configuration will refuse it", err)

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -23,11 +21,8 @@ type listener struct {
 	options gateway.ListenerOptions
 }
 
-func (c *config) listeners() ([]listener, error) {
-	certificate, err := c.certificate()
-	if err != nil {
-		return nil, err
-	}
+// listeners has cert for those with TLS.
+func (c *config) listeners(cert *certificate) []listener {
 	var listeners []listener
 	for i, l := range c.Listeners {
 		options := gateway.ListenerOptions{
@@ -43,42 +38,11 @@ func (c *config) listeners() ([]listener, error) {
 			options.CleartextLogin = gateway.CleartextAlways
 		}
 		if l.TLS != "none" {
-			options.TLS = &tls.Config{
-				MinVersion:   tls.VersionTLS12,
-				Certificates: []tls.Certificate{*certificate},
-				// Small records let a browser show the beginning of a page; here they
-				// are 80 more for each session.
-				DynamicRecordSizingDisabled: true,
-			}
+			options.TLS = cert.tlsConfig()
 		}
 		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options})
 	}
-	return listeners, nil
-}
-
-// certificate reads what [tls] names; nil if that is nothing.
-func (c *config) certificate() (*tls.Certificate, error) {
-	if c.TLS == (tlsConfig{}) {
-		return nil, nil
-	}
-	certPEM, certErr := c.readPEM("tls.certificate", c.TLS.Certificate)
-	keyPEM, keyErr := c.readPEM("tls.key", c.TLS.Key)
-	if err := errors.Join(certErr, keyErr); err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, c.source.errorf("tls", "%w; %s and %s must be PEM files of one pair", err, c.TLS.Certificate, c.TLS.Key)
-	}
-	return &pair, nil
-}
-
-func (c *config) readPEM(key, path string) ([]byte, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, c.source.errorf(key, "%w; set it to a PEM file that the gateway's user (uid %d) can read", err, os.Geteuid())
-	}
-	return pem, nil
+	return listeners
 }
 
 // listenAll opens all listeners of s, or none.

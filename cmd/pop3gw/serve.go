@@ -28,13 +28,19 @@ func newServeCommand() *cobra.Command {
 		Long: `Run the gateway in the foreground, with its log on standard error.
 
 SIGTERM or SIGINT ends it: no more clients are accepted, running commands finish,
-nothing is removed unless its QUIT came. A second signal ends it at once.`,
+nothing is removed unless its QUIT came. A second signal ends it at once.
+
+The certificate is read again when its files change, and at SIGHUP; sessions go on.
+A pair of files that cannot be used is reported, and leaves the one before in force.`,
 		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Before anything is open, so that a signal never leaves it half started.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
 			c, err := loadConfig(configPath(path))
 			if err != nil {
 				return usageError{err}
@@ -59,7 +65,7 @@ nothing is removed unless its QUIT came. A second signal ends it at once.`,
 			for _, w := range c.warnings() {
 				log.Warn("the configuration is risky", "reason", w)
 			}
-			return s.serve(ctx, open, log)
+			return s.serve(ctx, open, hangup, log)
 		},
 	}
 	addConfigFlag(cmd, &path)
@@ -86,8 +92,13 @@ func addConfigFlag(cmd *cobra.Command, path *string) {
 	cmd.MarkFlagFilename("config", "toml")
 }
 
-// serve serves on the listeners of s, which are open, until ctx ends.
-func (s *service) serve(ctx context.Context, open []net.Listener, log *slog.Logger) (err error) {
+// serve serves on the listeners of s, which are open, until ctx ends. At each
+// hangup the certificate is read again.
+func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan os.Signal, log *slog.Logger) (err error) {
+	if s.certificate != nil {
+		s.certificate.warn(log)
+		go s.certificate.watch(ctx, hangup, log)
+	}
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
