@@ -98,6 +98,10 @@ type Credentials struct {
 	User     string // the name whose password it is
 	Password string
 
+	// Token is a bearer token in place of Password, for XOAUTH2 or OAUTHBEARER
+	// (RFC 7628). Its owner is User.
+	Token string
+
 	// An APOP login has a digest of Timestamp and the secret in place of
 	// Password (RFC 1939 §7): 32 lower-case hexadecimal digits.
 	Timestamp, Digest string
