@@ -35,10 +35,10 @@ func (s *session) mayStartTLS() bool {
 
 // permit reports why a way to log in cannot be used now, or nil.
 func (s *session) permit(mechanism string) error {
-	if !s.options.offers(mechanism) {
+	if !s.offers(mechanism) {
 		return badCommand("this way to log in is not offered here")
 	}
-	if mechanism == "APOP" || s.mayUsePasswords() { // APOP shows no password
+	if s.mayUsePasswords() || s.hidesPassword(mechanism) {
 		return nil
 	}
 	if s.mayStartTLS() {
@@ -90,22 +90,24 @@ func (s *session) apop(args [][]byte) error {
 	return s.logIn("APOP", Credentials{User: string(args[0]), Timestamp: s.timestamp, Digest: digest})
 }
 
-// saslMechanisms are those of AUTH.
+// saslMechanisms are those of AUTH that can be used now.
 func (s *session) saslMechanisms() []string {
 	var names []string
 	for _, name := range Mechanisms {
-		if _, ok := saslExchanges[name]; ok && s.options.offers(name) {
+		if (saslExchanges[name] != nil || name == scramMechanism) && s.permit(name) == nil {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// saslExchanges read the credentials of each mechanism of AUTH. respond returns
-// the client's answer to a challenge.
+// saslExchanges read the credentials of each mechanism of AUTH that sends some.
+// respond returns the client's answer to a challenge.
 var saslExchanges = map[string]func(respond func(challenge string) ([]byte, error)) (Credentials, error){
-	"PLAIN": plain,
-	"LOGIN": login,
+	"PLAIN":       plain,
+	"LOGIN":       login,
+	"OAUTHBEARER": oauthBearer,
+	"XOAUTH2":     xoauth2,
 }
 
 // plain is RFC 4616.
@@ -136,20 +138,20 @@ func login(respond func(string) ([]byte, error)) (Credentials, error) {
 	return Credentials{User: string(name), Password: string(password)}, err
 }
 
+var errCancelled = &Error{Text: "authentication cancelled"}
+
 func (s *session) auth(args [][]byte) error {
 	if len(args) == 0 { // not in a standard, and asked by many clients
 		b := []byte("+OK mechanisms follow\r\n")
-		if s.mayUsePasswords() {
-			for _, name := range s.saslMechanisms() {
-				b = append(b, name+"\r\n"...)
-			}
+		for _, name := range s.saslMechanisms() {
+			b = append(b, name+"\r\n"...)
 		}
 		s.conn.Write(append(b, ".\r\n"...))
 		return nil
 	}
 	mechanism := strings.ToUpper(string(args[0]))
-	exchange, ok := saslExchanges[mechanism]
-	if !ok {
+	exchange := saslExchanges[mechanism]
+	if exchange == nil && mechanism != scramMechanism {
 		return badCommand("unknown authentication mechanism")
 	}
 	if err := s.permit(mechanism); err != nil {
@@ -157,7 +159,7 @@ func (s *session) auth(args [][]byte) error {
 	}
 	s.name = ""
 	initial := args[1:]
-	credentials, err := exchange(func(challenge string) ([]byte, error) {
+	respond := func(challenge string) ([]byte, error) {
 		if len(initial) > 0 {
 			response := initial[0]
 			initial = nil
@@ -173,14 +175,22 @@ func (s *session) auth(args [][]byte) error {
 		}
 		line = bytes.TrimRight(line, " ")
 		if bytes.Equal(line, []byte("*")) {
-			return nil, &Error{Text: "authentication cancelled"}
+			return nil, errCancelled
 		}
 		return decode(line)
-	})
+	}
+	if mechanism == scramMechanism {
+		return s.scram(respond)
+	}
+	credentials, err := exchange(respond)
 	if err != nil {
 		return err
 	}
-	return s.logIn(mechanism, credentials)
+	err = s.logIn(mechanism, credentials)
+	if tokenMechanism(mechanism) && CodeOf(err) == CodeAuth {
+		return s.tokenRefused(mechanism, respond, err)
+	}
+	return err
 }
 
 func decode(response []byte) ([]byte, error) {
@@ -194,14 +204,32 @@ func decode(response []byte) ([]byte, error) {
 
 // logIn enters TRANSACTION with the maildrop that the credentials open.
 func (s *session) logIn(mechanism string, client Credentials) error {
-	s.login = client.User
-	if len(s.login) > maxName {
-		s.login = s.login[:maxName]
+	s.called(client.User)
+	return s.enter(mechanism, func(ctx context.Context) (Account, error) { return s.authenticate(ctx, client) })
+}
+
+// called notes the name that a client gave, for the log.
+func (s *session) called(name string) {
+	if name != "" {
+		s.login = name[:min(len(name), maxName)]
 	}
+}
+
+// enter enters TRANSACTION with the maildrop of the account that authenticate
+// finds.
+func (s *session) enter(mechanism string, authenticate func(ctx context.Context) (Account, error)) error {
 	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
-	account, maildrop, err := s.open(ctx, client)
+	account, err := authenticate(ctx)
+	var maildrop Maildrop
+	if err == nil {
+		maildrop, err = account.Adapter.Open(ctx, account)
+	}
 	if err != nil {
+		var bad badCommand
+		if s.ended != "" || errors.As(err, &bad) || errors.Is(err, errCancelled) {
+			return err
+		}
 		return s.loginFailed(ctx, mechanism, err)
 	}
 	s.login = account.Name
@@ -214,23 +242,18 @@ func (s *session) logIn(mechanism string, client Credentials) error {
 	return nil
 }
 
-func (s *session) open(ctx context.Context, client Credentials) (Account, Maildrop, error) {
+func (s *session) authenticate(ctx context.Context, client Credentials) (Account, error) {
 	switch {
 	// An empty password is a login without one in some directories.
-	case client.User == "" || client.Password == "" && client.Digest == "":
-		return Account{}, nil, Refused(errors.New("name or password is empty"))
+	case client.User == "" || client.Password == "" && client.Digest == "" && client.Token == "":
+		return Account{}, Refused(errors.New("name or password is empty"))
 	case len(client.User) > maxName || len(client.Identity) > maxName:
-		return Account{}, nil, Refused(errors.New("name is too long"))
+		return Account{}, Refused(errors.New("name is too long"))
 	// In base64 they can come from AUTH, as they cannot from USER and PASS.
 	case strings.ContainsFunc(client.User+client.Identity, unicode.IsControl) || strings.ContainsAny(client.Password, "\x00\r\n"):
-		return Account{}, nil, Refused(errors.New("name or password has control characters"))
+		return Account{}, Refused(errors.New("name or password has control characters"))
 	}
-	account, err := s.server.Accounts.Login(ctx, client)
-	if err != nil {
-		return Account{}, nil, err
-	}
-	maildrop, err := account.Adapter.Open(ctx, account)
-	return account, maildrop, err
+	return s.server.Accounts.Login(ctx, client)
 }
 
 // loginFailed logs why, and holds the answer to a refused login back.

@@ -55,10 +55,10 @@
 //	RFC 2595  STLS                         Yes
 //	RFC 3206  AUTH, SYS/TEMP, SYS/PERM     Yes
 //	RFC 4616  PLAIN                        Yes; SASLprep is left to who checks the password
-//	RFC 5034  AUTH                         Yes, with PLAIN and LOGIN; no mechanism has a security layer
+//	RFC 5034  AUTH                         Yes, with PLAIN, LOGIN, XOAUTH2; no mechanism has a security layer
 //	RFC 5802  SCRAM                        No
 //	RFC 6856  UTF8, LANG                   Partial, see below
-//	RFC 7628  OAUTHBEARER                  No
+//	RFC 7628  OAUTHBEARER                  Yes, handed through to the store; no discovery (§4.3)
 //	RFC 8314  implicit TLS                 Yes
 //
 // Deliberate departures:
@@ -77,6 +77,8 @@
 //   - Commands may end in LF alone, and spaces may stand before and behind
 //     arguments. The lines of AUTH and PASS may have 16 KB, since they carry
 //     tokens; others have the 255 octets of RFC 2449 §4.
+//   - OAUTHBEARER wants the name of the user, which RFC 7628 §3.1 leaves out where
+//     it can be read from the token: the gateway cannot read one.
 //   - AUTH without an argument lists the mechanisms, as many clients ask.
 //   - At Shutdown a waiting client gets one -ERR that it did not ask for, lest it
 //     take the end for that of a QUIT. When the inactivity timer expires it gets

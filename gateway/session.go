@@ -118,7 +118,7 @@ func (s *session) run() {
 
 func (s *session) greet() {
 	text := s.server.hostname() + " POP3 server ready"
-	if s.options.offers("APOP") {
+	if s.offers("APOP") {
 		s.timestamp = fmt.Sprintf("<%s.%d@%s>", rand.Text(), s.started.Unix(), s.server.hostname())
 		text += " " + s.timestamp
 	}
@@ -292,13 +292,11 @@ func (s *session) capa([][]byte) error {
 	b := []byte("+OK capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n")
 	// USER and SASL are announced in both states (RFC 2449 §6), STLS only where
 	// it can be used (RFC 2595 §4).
-	if s.mayUsePasswords() {
-		if s.options.offers("USER") {
-			b = append(b, "USER\r\n"...)
-		}
-		if mechanisms := s.saslMechanisms(); len(mechanisms) > 0 {
-			b = append(b, "SASL "+strings.Join(mechanisms, " ")+"\r\n"...)
-		}
+	if s.permit("USER") == nil {
+		b = append(b, "USER\r\n"...)
+	}
+	if mechanisms := s.saslMechanisms(); len(mechanisms) > 0 {
+		b = append(b, "SASL "+strings.Join(mechanisms, " ")+"\r\n"...)
 	}
 	if s.drop == nil && s.mayStartTLS() {
 		b = append(b, "STLS\r\n"...)

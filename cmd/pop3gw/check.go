@@ -101,7 +101,7 @@ func (r *report) print(w io.Writer) {
 
 func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	r.add("configuration", c.source.path, nil)
-	for _, w := range c.warnings() {
+	for _, w := range append(c.warnings(), c.mechanismWarnings(s.directory)...) {
 		r.warn("configuration", w)
 	}
 	if c.TLS.Certificate != "" {

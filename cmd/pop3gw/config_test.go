@@ -1,9 +1,11 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -120,7 +122,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{"negative limit", `idle_timeout = "10m"`, `max_errors = -1`, `config.toml:34: limits.max_errors: must not be negative`},
 
 		{"no such tls", `tls = "stls"`, `tls = "starttls"`, `config.toml:4: listeners.tls: found "starttls"; allowed are "stls", "none", "implicit"`},
-		{"no such mechanism", `tls = "stls"`, `mechanisms = ["CRAM-MD5"]`, `config.toml:4: listeners.mechanisms: found "CRAM-MD5"; allowed are "USER", "APOP", "PLAIN", "LOGIN"`},
+		{"no such mechanism", `tls = "stls"`, `mechanisms = ["CRAM-MD5"]`, `config.toml:4: listeners.mechanisms: found "CRAM-MD5"; allowed are "USER", "APOP", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"`},
 		{"no mechanism", `tls = "stls"`, `mechanisms = []`, `config.toml:4: listeners.mechanisms: the list is empty, so that nobody could log in; leave the key out for the default`},
 		{"no such workaround", `tls = "stls"`, `workarounds = ["all"]`, `config.toml:4: listeners.workarounds: found "all"; allowed are "outlook-no-nuls", "oe-ns-eoh"`},
 		{"no such tls of an adapter", `connect_timeout = "30s"`, `tls = "ssl"`, `config.toml:18: adapters.office.tls: found "ssl"; allowed are "none", "starttls", "implicit"`},
@@ -310,4 +312,49 @@ func FuzzParseConfig(f *testing.F) {
 			c.warnings()
 		}
 	})
+}
+
+func TestMechanismWarnings(t *testing.T) {
+	configFolder(t)
+	text := change(t, goodConfig, `tls = "stls"`, "tls = \"stls\"\nmechanisms = [\"USER\", \"APOP\", \"XOAUTH2\"]")
+	for _, tt := range []struct{ old, replacement, want string }{
+		{"", "", ""},
+		{"adapter = \"office\"\n[[routes]]", "adapter = \"files\"\npassword = \"{PLAIN}2\"\n[[routes]]", ""}, // the route is left
+		{`password = "{PLAIN}1"`, `password = "$1$v5EGzxRm$fSQK7t3xOWfOB.cbwqgt11"`, ""},                     // the passwd-file is left
+	} {
+		c, err := parseConfig("config.toml", []byte(change(t, text, tt.old, tt.replacement)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.build(nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.mechanismWarnings(s.directory); len(got) != 0 {
+			t.Errorf("%q: %v", tt.replacement, got)
+		}
+	}
+	write(t, ".", "users", "bob@example.org:$1$v5EGzxRm$fSQK7t3xOWfOB.cbwqgt11\n")
+	text = change(t, text, `password = "{PLAIN}1"`, `password = "$1$v5EGzxRm$fSQK7t3xOWfOB.cbwqgt11"`)
+	text = change(t, text, "name = \"two\"\nadapter = \"office\"\n", "name = \"two\"\npassword = \"$1$v5EGzxRm$fSQK7t3xOWfOB.cbwqgt11\"\nadapter = \"files\"\n")
+	text = change(t, text, "users = \"*\"\nadapter = \"office\"\n", "users = \"*\"\nadapter = \"files\"\npasswd_file = \"users\"\n")
+	c, err := parseConfig("config.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.build(nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range c.mechanismWarnings(s.directory) {
+		got = append(got, w.Error())
+	}
+	want := []string{
+		"config.toml:5: listeners.mechanisms: APOP works for no user, and is not offered: it needs passwords stored as {PLAIN}",
+		"config.toml:5: listeners.mechanisms: XOAUTH2 works for no user, and is not offered: it needs an IMAP adapter that checks the passwords itself",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/account"
 )
 
 // listener is where clients come in. It is not open yet.
@@ -43,6 +44,26 @@ func (c *config) listeners(cert *certificate) []listener {
 		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options})
 	}
 	return listeners
+}
+
+// mechanismWarnings are ways to log in that a listener names though they work for
+// no user of d, so that no client is offered them.
+func (c *config) mechanismWarnings(d *account.Directory) []error {
+	var warnings []error
+	for i, l := range c.Listeners {
+		for _, name := range l.Mechanisms {
+			if some, _ := d.Offers(name); !some {
+				warnings = append(warnings, c.source.errorf(fmt.Sprintf("listeners[%d].mechanisms", i), "%s works for no user, and is not offered: %s", name, mechanismNeeds[name]))
+			}
+		}
+	}
+	return warnings
+}
+
+var mechanismNeeds = map[string]string{
+	"APOP":        "it needs passwords stored as {PLAIN}",
+	"OAUTHBEARER": "it needs an IMAP adapter that checks the passwords itself",
+	"XOAUTH2":     "it needs an IMAP adapter that checks the passwords itself",
 }
 
 // listenAll opens all listeners of s, or none.

@@ -62,7 +62,7 @@ A pair of files that cannot be used is reported, and leaves the one before in fo
 			if err != nil {
 				return err
 			}
-			for _, w := range c.warnings() {
+			for _, w := range append(c.warnings(), c.mechanismWarnings(s.directory)...) {
 				log.Warn("the configuration is risky", "reason", w)
 			}
 			return s.serve(ctx, open, hangup, log)

@@ -15,8 +15,9 @@ type Directory struct {
 	rules    nameRules
 	users    map[string]*user // by Name in its normal form
 	routes   []*route
-	files    []*passwdFile // one for each path
-	kinds    []*secret     // one secret of each kind that users have
+	files    []*passwdFile    // one for each path
+	kinds    []*secret        // one secret of each kind that users have
+	fixed    map[string]tally // by mechanism; see tallies
 	verifier *verifier
 }
 
@@ -45,7 +46,7 @@ func (d *Directory) Login(ctx context.Context, client gateway.Credentials) (gate
 	e, err := d.find(client.User, client.Identity)
 	apop := client.Timestamp != "" || client.Digest != ""
 	if u, ok := errors.AsType[*unknown](err); ok {
-		if !apop {
+		if !apop && client.Token == "" {
 			if err := d.verifier.standIn(ctx, client.User, u.kinds, []byte(client.Password)); err != nil {
 				return gateway.Account{}, err
 			}
@@ -58,6 +59,8 @@ func (d *Directory) Login(ctx context.Context, client gateway.Credentials) (gate
 	switch {
 	case apop:
 		err = e.checkAPOP(client)
+	case client.Token != "":
+		err = e.checkToken()
 	case e.secret != nil:
 		err = d.checkPassword(ctx, e, client.Password)
 	case client.Password == "":
@@ -69,7 +72,7 @@ func (d *Directory) Login(ctx context.Context, client gateway.Credentials) (gate
 	}
 	a := e.account()
 	if e.forward {
-		a.Upstream.Password = client.Password
+		a.Upstream.Password, a.Upstream.Token = client.Password, client.Token
 	}
 	return a, nil
 }
@@ -95,6 +98,15 @@ func (e *entry) checkAPOP(client gateway.Credentials) error {
 		return gateway.Refused(fmt.Errorf("%q cannot use APOP: the store wants the password", e.name))
 	case !e.secret.matchAPOP(client.Timestamp, client.Digest):
 		return gateway.Refused(fmt.Errorf("wrong APOP digest for %q", e.name))
+	}
+	return nil
+}
+
+// checkToken refuses whom a token cannot let in: only the store knows what it is
+// worth.
+func (e *entry) checkToken() error {
+	if !e.forward || e.secret != nil {
+		return gateway.Refused(fmt.Errorf("%q cannot log in with a token: the gateway checks the password, and a token is for the store", e.name))
 	}
 	return nil
 }

@@ -18,7 +18,9 @@
 //	passwd-file    Route            the login name        the client's, verified
 //	passwd-file    master user      the login name        "", not forwarded
 //
-// An empty password is never forwarded, so that "" always means the master user.
+// Where the store checks the password, a client's bearer token goes on in its
+// place (Token). Neither is forwarded empty, so that both being "" always means
+// the master user.
 //
 // # Hashes
 //

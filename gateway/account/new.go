@@ -68,6 +68,7 @@ func New(c Config) (*Directory, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	d.fixed = d.tallies()
 	return d, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/md5"
 	"crypto/tls"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -39,7 +40,8 @@ var scriptFiles embed.FS
 // NAME quoted" is Go strings, one a line, joined. "after" lists the names of the
 // messages left, in order.
 //
-// The dialogue of user alice, whose password is "open sesame":
+// The dialogue of user alice, whose password is "open sesame" and whose token is
+// "ya29.open-sesame":
 //
 //	C: text    the client sends a line; lines in a row leave in one write
 //	C! "text"  the client sends octets, a Go string
@@ -55,7 +57,7 @@ var scriptFiles embed.FS
 //	remove NAME, add NAME   another program removes or stores a message
 //
 // {apop NAME} in a line of the client's is the digest for the connection's
-// greeting and the password.
+// greeting and the password; {base64 "text"}, anywhere, is that Go string in base64.
 type Script struct {
 	Name    string
 	options []string
@@ -119,6 +121,7 @@ func TestScripts(t *testing.T, newFixture func(t *testing.T) Fixture) {
 const (
 	scriptUser     = "alice"
 	scriptPassword = "open sesame"
+	scriptToken    = "ya29.open-sesame"
 	// scriptPatience bounds each wait for the server, in real time.
 	scriptPatience = 20 * time.Second
 )
@@ -127,7 +130,7 @@ const (
 type scriptAccounts struct{ account gateway.Account }
 
 func (a scriptAccounts) Login(_ context.Context, c gateway.Credentials) (gateway.Account, error) {
-	good := c.Password == scriptPassword
+	good := c.Password == scriptPassword || c.Token == scriptToken
 	if c.Digest != "" {
 		sum := md5.Sum([]byte(c.Timestamp + scriptPassword))
 		good = c.Digest == hex.EncodeToString(sum[:])
@@ -361,9 +364,15 @@ func (r *run) awaitEnd(fail func(string, ...any)) {
 	}
 }
 
-var placeholder = regexp.MustCompile(`\{(uid|size|apop) (\w+)\}`)
+var (
+	placeholder = regexp.MustCompile(`\{(uid|size|apop) (\w+)\}`)
+	encoded     = regexp.MustCompile(`\{base64 ("(?:[^"\\]|\\.)*")\}`)
+)
 
 func (r *run) fill(text string) string {
+	text = encoded.ReplaceAllStringFunc(text, func(p string) string {
+		return base64.StdEncoding.EncodeToString(r.unquote(encoded.FindStringSubmatch(p)[1]))
+	})
 	return placeholder.ReplaceAllStringFunc(text, func(p string) string {
 		m := placeholder.FindStringSubmatch(p)
 		switch m[1] {
