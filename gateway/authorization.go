@@ -24,7 +24,7 @@ func (s *session) mayUsePasswords() bool {
 	case CleartextAlways:
 		return true
 	case CleartextLoopback:
-		return s.tls != nil || s.addr.IsLoopback()
+		return s.tls != nil || s.local
 	}
 	return s.tls != nil
 }
@@ -306,6 +306,8 @@ func (s *session) startTLS() error {
 	switch err := s.conn.startTLS(ctx, s.options.TLS); {
 	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
 		return s.end("client disconnected")
+	case isProxyHeader(err):
+		return s.refuseProxyHeader()
 	case err != nil:
 		s.cause = err
 		return s.end("TLS failed")

@@ -148,6 +148,11 @@ func (c *conn) fill(deadline time.Time) error {
 	if err == nil {
 		return io.ErrNoProgress
 	}
+	return c.readError(err)
+}
+
+// readError says what an error of a read with a deadline means.
+func (c *conn) readError(err error) error {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		if c.draining.Err() != nil {
 			return errDraining

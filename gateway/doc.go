@@ -60,6 +60,7 @@
 //	RFC 6856  UTF8, LANG                   Partial, see below
 //	RFC 7628  OAUTHBEARER                  Yes, handed through to the store; no discovery (§4.3)
 //	RFC 8314  implicit TLS                 Yes
+//	          PROXY protocol 1 and 2       Yes, from ListenerOptions.ProxyFrom alone, see below
 //
 // Deliberate departures:
 //
@@ -87,6 +88,11 @@
 //     could stays removed.
 //   - A stored line that ends in a bare LF counts as a line: it is sent with CRLF
 //     and its first dot is doubled. A CR alone is an octet like any other.
+//   - Who is in ListenerOptions.ProxyFrom must send a PROXY header and has 10
+//     seconds for it; without one, or with a wrong one, the connection ends, as
+//     does one with a header from anybody else. Behind LOCAL and UNKNOWN the client
+//     is the balancer itself. A client on loopback is on this machine only if its
+//     balancer is too. What follows the addresses (TLVs) is not looked at.
 //   - ListenerOptions.ReplaceNUL and EndHeader change messages for clients that
 //     hang on them as they are.
 package gateway

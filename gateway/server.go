@@ -30,96 +30,9 @@ type Server struct {
 	mu        sync.Mutex
 	closed    bool
 	listeners map[net.Listener]struct{}
-	conns     map[*conn]netip.Addr
-	perAddr   map[netip.Addr]int
+	conns     map[*conn]netip.Prefix // with the block that the connection counts for
+	perBlock  map[netip.Prefix]int
 	sessions  sync.WaitGroup
-}
-
-// Limits bound what clients may use. Zero fields have the default.
-type Limits struct {
-	// MaxConnections is how many clients may be connected at a time (10,000).
-	MaxConnections int `toml:"max_connections"`
-	// MaxConnectionsPerAddress is the same for one client address; 0 is no
-	// limit, since many clients may share the address of a router.
-	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
-	// IdleTimeout ends a session whose client sends nothing (10m, RFC 1939 §3).
-	// Nothing is removed then.
-	IdleTimeout time.Duration `toml:"idle_timeout"`
-	// LoginTimeout bounds the time from the connection to the end of the login
-	// (3m). RFC 1939 knows only the inactivity timer.
-	LoginTimeout time.Duration `toml:"login_timeout"`
-	// UpdateTimeout bounds the removal of messages at QUIT (10m).
-	UpdateTimeout time.Duration `toml:"update_timeout"`
-	// WriteTimeout ends a session whose client takes longer for the next piece
-	// of a reply, 128 KB at most (5m).
-	WriteTimeout time.Duration `toml:"write_timeout"`
-	// MaxErrors is how many bad command lines a session may have (50).
-	MaxErrors int `toml:"max_errors"`
-	// MaxLoginFailures is how many refused logins a connection may have (5).
-	MaxLoginFailures int `toml:"max_login_failures"`
-	// LoginFailureDelay is how long the answer to a connection's first refused
-	// login is held back (500ms); it doubles with each further one.
-	LoginFailureDelay time.Duration `toml:"login_failure_delay"`
-}
-
-// DefaultLimits are what zero fields stand for.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxConnections:    10_000,
-		IdleTimeout:       10 * time.Minute,
-		LoginTimeout:      3 * time.Minute,
-		UpdateTimeout:     10 * time.Minute,
-		WriteTimeout:      5 * time.Minute,
-		MaxErrors:         50,
-		MaxLoginFailures:  5,
-		LoginFailureDelay: 500 * time.Millisecond,
-	}
-}
-
-// Check reports the limits that no server should have, each with its key.
-func (l Limits) Check() error {
-	var errs []error
-	if l.IdleTimeout != 0 && l.IdleTimeout < 10*time.Minute {
-		errs = append(errs, fmt.Errorf("idle_timeout: is %v and must be at least 10m (RFC 1939 section 3)", l.IdleTimeout))
-	}
-	for _, limit := range []struct {
-		key   string
-		value int64
-	}{
-		{"max_connections", int64(l.MaxConnections)},
-		{"max_connections_per_address", int64(l.MaxConnectionsPerAddress)},
-		{"login_timeout", int64(l.LoginTimeout)},
-		{"update_timeout", int64(l.UpdateTimeout)},
-		{"write_timeout", int64(l.WriteTimeout)},
-		{"max_errors", int64(l.MaxErrors)},
-		{"max_login_failures", int64(l.MaxLoginFailures)},
-		{"login_failure_delay", int64(l.LoginFailureDelay)},
-	} {
-		if limit.value < 0 {
-			errs = append(errs, fmt.Errorf("%s: must not be negative", limit.key))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
-	for _, p := range []struct{ have, want *time.Duration }{
-		{&l.IdleTimeout, &d.IdleTimeout}, {&l.LoginTimeout, &d.LoginTimeout}, {&l.UpdateTimeout, &d.UpdateTimeout},
-		{&l.WriteTimeout, &d.WriteTimeout}, {&l.LoginFailureDelay, &d.LoginFailureDelay},
-	} {
-		if *p.have == 0 {
-			*p.have = *p.want
-		}
-	}
-	for _, p := range []struct{ have, want *int }{
-		{&l.MaxConnections, &d.MaxConnections}, {&l.MaxErrors, &d.MaxErrors}, {&l.MaxLoginFailures, &d.MaxLoginFailures},
-	} {
-		if *p.have == 0 {
-			*p.have = *p.want
-		}
-	}
-	return l
 }
 
 // Cleartext says where a password may cross a connection without TLS.
@@ -143,8 +56,9 @@ var DefaultMechanisms = []string{"USER", "PLAIN", "LOGIN"}
 
 // ListenerOptions say how clients of one listener are served.
 type ListenerOptions struct {
-	TLS            *tls.Config // nil: no TLS
-	Implicit       bool        // TLS from the first octet (RFC 8314), not by STLS (RFC 2595)
+	TLS            *tls.Config    // nil: no TLS
+	Implicit       bool           // TLS from the first octet (RFC 8314), not by STLS (RFC 2595)
+	ProxyFrom      []netip.Prefix // who begins with a PROXY header, before TLS, that tells the client
 	CleartextLogin Cleartext
 	Mechanisms     []string // of Mechanisms; nil is DefaultMechanisms
 	ReplaceNUL     bool     // as wire.Body's
@@ -176,8 +90,8 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 	}
 	if s.listeners == nil {
 		s.listeners = make(map[net.Listener]struct{})
-		s.conns = make(map[*conn]netip.Addr)
-		s.perAddr = make(map[netip.Addr]int)
+		s.conns = make(map[*conn]netip.Prefix)
+		s.perBlock = make(map[netip.Prefix]int)
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
@@ -229,23 +143,12 @@ func (s *Server) hostname() string {
 func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 	c := newConn(nc, limits.WriteTimeout)
 	addr := remoteAddr(nc)
-	s.mu.Lock()
-	full := ""
-	switch {
-	case s.closed:
-		full = "server is shutting down"
-	case len(s.conns) >= limits.MaxConnections:
-		full = "too many connections"
-	case limits.MaxConnectionsPerAddress > 0 && s.perAddr[addr] >= limits.MaxConnectionsPerAddress:
-		full = "too many connections from this address"
-	default:
-		s.conns[c] = addr
-		s.perAddr[addr]++
-		s.sessions.Add(1)
+	block := blockOf(addr)
+	if o.trusts(addr) {
+		block = netip.Prefix{} // until the header says who the client is
 	}
-	s.mu.Unlock()
-	if full != "" {
-		s.log().Warn("connection refused", "remote", nc.RemoteAddr().String(), "reason", full)
+	if full := s.admit(c, block, limits); full != "" {
+		s.log().Warn("connection refused", "remote", addr.String(), "reason", full)
 		if !o.Implicit {
 			c.writeTimeout = time.Second
 			c.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
@@ -260,23 +163,12 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 	}()
 }
 
-func (s *Server) finish(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	addr := s.conns[c]
-	delete(s.conns, c)
-	if s.perAddr[addr]--; s.perAddr[addr] == 0 {
-		delete(s.perAddr, addr)
-	}
-	s.sessions.Done()
-}
-
 // serve runs one session. A panic ends that session alone.
 func (s *Server) serve(c *conn, o ListenerOptions, limits Limits, addr netip.Addr) {
 	id := newID()
 	sess := &session{
 		server: s, conn: c, options: o, limits: limits, ctx: c.ctx, started: time.Now(),
-		addr: addr, id: id, log: s.log().With("session", id), state: authorization,
+		addr: addr, local: addr.IsLoopback(), id: id, log: s.log().With("session", id), state: authorization,
 	}
 	defer sess.finish()
 	defer sess.rescue()

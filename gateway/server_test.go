@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -117,14 +118,41 @@ func (c *client) rest() string {
 
 // syncBuffer is a log that several sessions write.
 type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	b       bytes.Buffer
+	written chan struct{} // closed by the next Write; nil when nobody waits
 }
 
 func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.written != nil {
+		close(s.written)
+		s.written = nil
+	}
 	return s.b.Write(p)
+}
+
+// waitFor waits until something in the log fits pattern.
+func waitFor(t *testing.T, log *syncBuffer, pattern string) {
+	t.Helper()
+	re, timeout := regexp.MustCompile(pattern), time.After(20*time.Second)
+	for {
+		log.mu.Lock()
+		if log.written == nil {
+			log.written = make(chan struct{})
+		}
+		text, written := log.b.String(), log.written
+		log.mu.Unlock()
+		if re.MatchString(text) {
+			return
+		}
+		select {
+		case <-written:
+		case <-timeout:
+			t.Fatalf("nothing fits %s in the log:\n%s", pattern, text)
+		}
+	}
 }
 
 func (s *syncBuffer) String() string {

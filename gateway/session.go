@@ -79,7 +79,8 @@ type session struct {
 	ctx     context.Context
 	id      string
 	log     *slog.Logger
-	addr    netip.Addr
+	addr    netip.Addr // the client's, also behind a balancer
+	local   bool       // the client is on this machine
 	started time.Time
 
 	state     state
@@ -104,6 +105,9 @@ type session struct {
 
 // run serves the session up to its end.
 func (s *session) run() {
+	if s.options.trusts(s.addr) && !s.identify() {
+		return
+	}
 	if s.options.TLS != nil && s.options.Implicit {
 		if s.startTLS() != nil {
 			return
@@ -174,6 +178,9 @@ func (s *session) dispatch(line []byte) error {
 // session, and is errEnded.
 func (s *session) readLine(secret bool) ([]byte, error) {
 	line, err := s.conn.readLine(secret, s.deadline)
+	if err == nil && !s.spoke && s.conn.beginsWithProxyHeader(line) {
+		return nil, s.refuseProxyHeader()
+	}
 	s.spoke = s.spoke || err == nil || err == errLineTooLong
 	switch {
 	case err == nil:

@@ -36,6 +36,22 @@ func dial(t *testing.T, address string, config *tls.Config) (c *client, greeting
 	return c, c.line("")
 }
 
+// dialBehind is dial by way of a balancer that sends header first.
+func dialBehind(t *testing.T, address, header string) (c *client, greeting string) {
+	t.Helper()
+	nc, err := net.DialTimeout("tcp", address, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	c = &client{textproto.NewConn(nc), nc, t}
+	if _, err := io.WriteString(nc, header); err != nil {
+		t.Fatal(err)
+	}
+	return c, c.line("")
+}
+
 // do sends a command and returns the first line of the reply, which must begin
 // with want.
 func (c *client) do(want, command string) string {

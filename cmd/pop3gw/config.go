@@ -35,11 +35,12 @@ type config struct {
 }
 
 type listenerConfig struct {
-	Address        string   `toml:"address"`
-	TLS            string   `toml:"tls"`
-	CleartextLogin string   `toml:"cleartext_login"`
-	Mechanisms     []string `toml:"mechanisms"`
-	Workarounds    []string `toml:"workarounds"`
+	Address           string   `toml:"address"`
+	TLS               string   `toml:"tls"`
+	CleartextLogin    string   `toml:"cleartext_login"`
+	ProxyProtocolFrom []string `toml:"proxy_protocol_from"`
+	Mechanisms        []string `toml:"mechanisms"`
+	Workarounds       []string `toml:"workarounds"`
 }
 
 type tlsConfig struct {

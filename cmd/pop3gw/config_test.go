@@ -131,6 +131,9 @@ func TestWrongConfigurations(t *testing.T) {
 		{"no such state", "", "[state]\nurl = \"redis://h\"\n", `config.toml:36: state.url: found "redis://h"; allowed is "file:///" and a folder`},
 		{"state with a query", "", "[state]\nurl = \"file:///s?x\"\n", `config.toml:36: state.url: found "file:///s?x"; allowed is "file:///" and a folder`},
 		{"state on a host", "", "[state]\nurl = \"file://host/s\"\n", `config.toml:36: state.url: found "file://host/s"; allowed is "file:///" and a folder`},
+		{"no block", `tls = "stls"`, `proxy_protocol_from = ["10.0.0.0/8", "10.0.0.1/33"]`, `config.toml:4: listeners.proxy_protocol_from: found "10.0.0.1/33"; wanted are addresses such as "192.0.2.10", or blocks such as "10.0.0.0/8" and "2001:db8::/32"`},
+		{"name of a balancer", `tls = "stls"`, `proxy_protocol_from = ["haproxy"]`, `config.toml:4: listeners.proxy_protocol_from: found "haproxy"; wanted are addresses such as "192.0.2.10", or blocks such as "10.0.0.0/8" and "2001:db8::/32"`},
+		{"mapped block", `tls = "stls"`, `proxy_protocol_from = ["::ffff:10.0.0.0/104"]`, `config.toml:4: listeners.proxy_protocol_from: found "::ffff:10.0.0.0/104"; wanted are addresses such as "192.0.2.10", or blocks such as "10.0.0.0/8" and "2001:db8::/32"`},
 		{"no login at all", `tls = "stls"`, "tls = \"none\"\ncleartext_login = \"never\"", `config.toml:5: listeners.cleartext_login: found "never" where tls is "none", so that nobody could log in; change one of them`},
 		{"host name", `"localhost"`, `"pop <x>"`, `config.toml:1: hostname: found "pop <x>"; wanted is a host name such as "pop.example.org"`},
 
@@ -272,6 +275,8 @@ func TestWarnings(t *testing.T) {
 		{`address = "0.0.0.0:110"`, ``, `c.toml:1: listeners.cleartext_login: nobody can log in from another machine, since there is neither TLS nor "always" here`},
 		{"address = \"0.0.0.0:110\"\ncleartext_login = \"always\"", ``, `c.toml:3: listeners.cleartext_login: passwords and mail may cross the network in clear text`},
 		{"address = \"[::1]:110\"\ncleartext_login = \"always\"", ``, ``},
+		{"address = \"[::1]:110\"\nproxy_protocol_from = [\"::1\"]", ``, `c.toml:1: listeners.cleartext_login: nobody can log in through the balancer, since there is neither TLS nor "always" here`},
+		{"address = \"[::1]:110\"\ncleartext_login = \"always\"\nproxy_protocol_from = [\"10.0.0.0/8\", \"0.0.0.0/0\"]", ``, `c.toml:4: listeners.proxy_protocol_from: everybody is trusted to say which address they have, against limits and logs; name your balancers alone`},
 		{`address = "127.0.0.2:110"`, "address = \"imap.example.org\"\ntls = \"none\"", `c.toml:5: adapters.a.tls: passwords and mail cross the network to the IMAP server in clear text`},
 		{`address = "localhost:110"`, "address = \"imap.example.org\"\ntls = \"starttls\"", ``},
 		{`address = "localhost:110"`, "address = \"127.0.0.1:143\"\ntls = \"none\"", ``},

@@ -17,7 +17,7 @@ import (
 
 // withoutDefault are the keys whose commented lines in the example are examples.
 var withoutDefault = []string{
-	"listeners.workarounds", "adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
+	"listeners.proxy_protocol_from", "listeners.workarounds", "adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "login.default_domain", "state.url",
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ const healthTimeout = 3 * time.Second
 func newHealthCommand() *cobra.Command {
 	var path, address string
 	var implicit bool
+	var proxyFrom []netip.Prefix
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask whether the local server answers",
@@ -44,9 +46,9 @@ With --address no configuration is read.`,
 					return usageError{err}
 				}
 				l := c.Listeners[0] // serve opens all listeners or ends
-				address, implicit = l.Address, l.TLS == "implicit"
+				address, implicit, proxyFrom = l.Address, l.TLS == "implicit", l.proxyFrom()
 			}
-			return health(cmd.Context(), address, implicit)
+			return health(cmd.Context(), address, implicit, proxyFrom)
 		},
 	}
 	addConfigFlag(cmd, &path)
@@ -56,8 +58,9 @@ With --address no configuration is read.`,
 }
 
 // health reads the greeting of a POP3 server. An address such as 0.0.0.0, which
-// stands for all of this machine's, leads to loopback.
-func health(ctx context.Context, address string, implicitTLS bool) error {
+// stands for all of this machine's, leads to loopback. proxyFrom are those who
+// must begin with a PROXY header.
+func health(ctx context.Context, address string, implicitTLS bool, proxyFrom []netip.Prefix) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -67,6 +70,9 @@ func health(ctx context.Context, address string, implicitTLS bool) error {
 	defer nc.Close()
 	deadline, _ := ctx.Deadline()
 	nc.SetDeadline(deadline)
+	if self, err := netip.ParseAddrPort(nc.LocalAddr().String()); err == nil && contains(proxyFrom, self.Addr().Unmap()) {
+		io.WriteString(nc, "PROXY UNKNOWN\r\n") // an error is seen when the greeting is read
+	}
 	if implicitTLS {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // nothing secret is sent
 	}

@@ -88,7 +88,7 @@ func TestHealthOfOthers(t *testing.T) {
 		{busy, true, "is this a port with TLS from the first octet on?"},
 	} {
 		start := time.Now()
-		err := health(t.Context(), tt.address, tt.tls)
+		err := health(t.Context(), tt.address, tt.tls, nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v\nwant %s", err, tt.want)
 		}

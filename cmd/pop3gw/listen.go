@@ -28,6 +28,7 @@ func (c *config) listeners(cert *certificate) []listener {
 	for i, l := range c.Listeners {
 		options := gateway.ListenerOptions{
 			Implicit:   l.TLS == "implicit",
+			ProxyFrom:  l.proxyFrom(),
 			Mechanisms: l.Mechanisms,
 			ReplaceNUL: slices.Contains(l.Workarounds, workaroundNUL),
 			EndHeader:  slices.Contains(l.Workarounds, workaroundEndHeader),

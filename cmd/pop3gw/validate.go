@@ -70,6 +70,11 @@ func (c *config) checkListener(i int) error {
 		c.eachOf(key+"mechanisms", l.Mechanisms, gateway.Mechanisms...),
 		c.eachOf(key+"workarounds", l.Workarounds, workaroundNUL, workaroundEndHeader),
 	}
+	for _, text := range l.ProxyProtocolFrom {
+		if _, err := parseBlock(text); err != nil {
+			errs = append(errs, c.source.errorf(key+"proxy_protocol_from", "%w", err))
+		}
+	}
 	if l.Mechanisms != nil && len(l.Mechanisms) == 0 {
 		errs = append(errs, c.source.errorf(key+"mechanisms", "the list is empty, so that nobody could log in; leave the key out for the default"))
 	}
@@ -150,7 +155,12 @@ func (c *config) warnings() []error {
 	warn := func(key, text string) { warnings = append(warnings, c.source.errorf(key, "%s", text)) }
 	for i, l := range c.Listeners {
 		key := fmt.Sprintf("listeners[%d].cleartext_login", i)
+		if slices.ContainsFunc(l.proxyFrom(), func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+			warn(fmt.Sprintf("listeners[%d].proxy_protocol_from", i), "everybody is trusted to say which address they have, against limits and logs; name your balancers alone")
+		}
 		switch {
+		case l.TLS == "none" && l.CleartextLogin == "loopback" && len(l.ProxyProtocolFrom) > 0:
+			warn(key, "nobody can log in through the balancer, since there is neither TLS nor \"always\" here")
 		case l.TLS == "implicit" || isLoopback(l.Address):
 		case l.CleartextLogin == "always":
 			warn(key, "passwords and mail may cross the network in clear text")
