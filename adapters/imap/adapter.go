@@ -27,6 +27,8 @@ type Adapter struct {
 	held    budget   // of messages that came out of order
 	updates counters // of sessions that removed messages, by lock
 
+	backoffs backoffs // of accounts that the server wants to be left alone
+
 	// What was learnt of the server.
 	greeting atomic.Pointer[imap.CapSet] // capabilities before the login, where it does not tell them unasked
 	caps     atomic.Pointer[imap.CapSet] // capabilities behind the last login
@@ -85,28 +87,39 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 		adapter: a,
 		login:   l,
 		folder:  account.Folder,
+		account: a.accountName(l),
 		name:    a.lockName(l, account.Folder),
 		key:     a.memoryKey(l, account.Folder),
 		log:     a.log.With("user", account.Name),
 	}
-	if err := d.open(ctx); err != nil {
-		d.Close()
+	if err := d.leftAlone(); err != nil {
 		return nil, err
 	}
+	if err := d.open(ctx); err != nil {
+		d.Close()
+		return nil, d.heed(err)
+	}
+	d.letIn()
 	return d, nil
+}
+
+// accountName names whose mail l opens, at the server. Letter case is the server's
+// to interpret: what may be the same account has the same name.
+func (a *Adapter) accountName(l login) string {
+	owner := l.owner()
+	if l.source == fromClient { // somebody who knows a master password
+		owner, _, _ = strings.Cut(owner, a.options.MasterSeparator)
+	}
+	return strings.ToLower(owner)
 }
 
 // lockName names the mailbox. Letter case and the separators of folders are
 // the server's to interpret: what may be the same mailbox has the same name.
 func (a *Adapter) lockName(l login, folder string) string {
-	owner := l.owner()
-	if l.source == fromClient { // somebody who knows a master password
-		owner, _, _ = strings.Cut(owner, a.options.MasterSeparator)
-	}
 	if folder == "" {
 		folder = a.options.Mailbox
 	}
-	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", owner, a.options.Address, strings.ReplaceAll(folder, ".", "/")))
+	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", a.accountName(l), a.options.Address, strings.ReplaceAll(folder, ".", "/")))
 }
 
 // memoryKey names what is remembered of a mailbox, exactly.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,14 +23,15 @@ type diagnosis struct {
 	code   gateway.Code
 	text   string // for the client
 	advice string // for the operator, in the log; may be ""
+	pause  pause  // for how long the account is left alone
 }
 
 func temporary(text, advice string) diagnosis {
-	return diagnosis{gateway.CodeSysTemp, text, advice}
+	return diagnosis{code: gateway.CodeSysTemp, text: text, advice: advice}
 }
 
 func permanent(text, advice string) diagnosis {
-	return diagnosis{gateway.CodeSysPerm, text, advice}
+	return diagnosis{code: gateway.CodeSysPerm, text: text, advice: advice}
 }
 
 // explain makes an error of the server, or of the way to it, one that a client
@@ -53,6 +55,9 @@ func (a *Adapter) cause(d diagnosis, doing string, err error) error {
 	cause := fmt.Errorf("%s at %s: %w", doing, a.options.Address, quoted(err))
 	if d.advice != "" {
 		cause = fmt.Errorf("%w; %s", cause, d.advice)
+	}
+	if d.pause != (pause{}) {
+		cause = &pauseError{d.pause, suggestedPause(err), cause}
 	}
 	return cause
 }
@@ -155,16 +160,6 @@ func certificateNames(c *x509.Certificate) []string {
 	return names
 }
 
-// throttled is the diagnosis of a server's limits.
-var throttled = temporary("mail server limits the use of this account, try again later",
-	"too many connections or commands for this user, or too much mail a day: poll less often, or raise the server's limits")
-
-// isThrottled reports whether err is for such a limit.
-func isThrottled(err error) bool {
-	e, ok := errors.AsType[*gateway.Error](err)
-	return ok && e.Text == throttled.text
-}
-
 // unexplained is the diagnosis of a NO or BAD without a known reason.
 var unexplained = temporary("mail server refused, try again later", "")
 
@@ -172,18 +167,15 @@ var unexplained = temporary("mail server refused, try again later", "")
 // some words of servers that send none.
 func diagnoseAnswer(code, text string) diagnosis {
 	text = strings.ToLower(text)
-	// Whatever the code: some say OVERQUOTA where they mean their own bandwidth
-	// (Gmail), or UNAVAILABLE.
-	for _, words := range []string{"too many", "throttl", "rate limit", "bandwidth limit", "connection limit", "maximum number of connections", "simultaneous connections"} {
-		if strings.Contains(text, words) {
-			return throttled
-		}
+	has := func(words string) bool { return strings.Contains(text, words) }
+	if slices.ContainsFunc(limitWords, has) {
+		return throttled
 	}
 	switch strings.ToUpper(code) {
 	case "UNAVAILABLE", "SERVERBUG":
-		return temporary("mail server has a temporary failure, try again later", "see the server's own log")
+		return failing
 	case "INUSE":
-		return diagnosis{gateway.CodeInUse, "mailbox is in use on the mail server, try again later", "another program has the mailbox locked"}
+		return diagnosis{gateway.CodeInUse, "mailbox is in use on the mail server, try again later", "another program has the mailbox locked", shortPause}
 	case "LIMIT", "THROTTLED", "TOOMANY":
 		return throttled
 	case "OVERQUOTA":
@@ -199,11 +191,8 @@ func diagnoseAnswer(code, text string) diagnosis {
 	case "CORRUPTION":
 		return permanent("mailbox is damaged on the mail server", "see the server's own log")
 	}
-	// "Not connected" is Exchange, which has checked the password by then.
-	for _, words := range []string{"temporar", "unavailable", "try again later", "server busy", "overload", "authenticated but not connected"} {
-		if strings.Contains(text, words) {
-			return temporary("mail server has a temporary failure, try again later", "see the server's own log")
-		}
+	if slices.ContainsFunc(failureWords, has) {
+		return failing
 	}
 	return unexplained
 }

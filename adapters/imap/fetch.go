@@ -86,7 +86,7 @@ func (m *message) explain(err error) error {
 	if e, ok := errors.AsType[*imap.Error](err); ok && strings.EqualFold(string(e.Code), "EXPUNGEISSUED") {
 		return gateway.Gone(quoted(err))
 	}
-	return m.d.adapter.explain("fetching a message", err)
+	return m.d.heedLimits(m.d.adapter.explain("fetching a message", err))
 }
 
 // Read implements io.Reader. Only a complete message ends with io.EOF.

@@ -260,7 +260,7 @@ func (a *Adapter) loginError(l login, err error) error {
 		if l.source != fromClient {
 			return a.refused(l, err)
 		}
-		expired := diagnosis{gateway.CodeAuth, "password has expired, set a new one at the mail server", "the password was right and has expired"}
+		expired := diagnosis{code: gateway.CodeAuth, text: "password has expired, set a new one at the mail server", advice: "the password was right and has expired"}
 		return a.explainAs(expired, "logging in", err)
 	}
 	if d := diagnoseAnswer(string(e.Code), e.Text); d != unexplained {

@@ -55,22 +55,27 @@ func TestLoginRefused(t *testing.T) {
 		{"NO " + strings.Repeat("x", 5000), false, "AUTH", wrong, `"` + strings.Repeat("x", 200) + `"`},
 	} {
 		t.Run(tt.answer[:min(len(tt.answer), 40)], func(t *testing.T) {
-			s := newFake("x")
-			s.does(answering("LOGIN", tt.answer))
-			a, _ := s.adapter(t, Options{})
-			account := account(a)
-			account.Forwarded = !tt.own
-			_, err := a.Open(t.Context(), account)
-			wantError(t, err, tt.code, tt.text, tt.cause)
-			if strings.Contains(err.Error(), "secret") {
-				t.Errorf("password is in the log: %v", err)
-			}
-			s.does(nil)
-			if d, err := a.Open(t.Context(), account); err != nil {
-				t.Errorf("after a refused login: %v", err)
-			} else {
-				d.Close()
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := newFake("x")
+				s.does(answering("LOGIN", tt.answer))
+				a, _ := s.adapter(t, Options{})
+				account := account(a)
+				account.Forwarded = !tt.own
+				_, err := a.Open(t.Context(), account)
+				wantError(t, err, tt.code, tt.text, tt.cause)
+				if strings.Contains(err.Error(), "secret") {
+					t.Errorf("password is in the log: %v", err)
+				}
+				s.does(nil)
+				time.Sleep(2 * longPause.first)
+				if d, err := a.Open(t.Context(), account); err != nil {
+					t.Errorf("after a refused login: %v", err)
+				} else {
+					d.Close()
+				}
+				a.Close()
+				time.Sleep(time.Minute) // for LOGOUT
+			})
 		})
 	}
 }

@@ -19,6 +19,7 @@ type maildrop struct {
 	adapter *Adapter
 	login   login
 	folder  string // as the client typed it, or ""
+	account string // whose mail it is, at the server
 	name    string // of its lock
 	key     string // of what is remembered of it
 	unlock  func() // nil until it has the lock
@@ -38,6 +39,7 @@ type maildrop struct {
 	ahead       *ahead // nil while nothing is prefetched
 	alone       bool   // prefetching does not work with this server
 
+	verified bool       // the server has let us in
 	conn     *link.Conn // nil until there was one
 	loggedIn time.Time  // when conn was
 	caps     imap.CapSet
@@ -70,6 +72,10 @@ func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
 			d.log.Info("connection to the mail server was lost, connecting again", "server", d.adapter.options.Address, "error", quoted(lost))
 			d.stopAhead(ctx)
 			d.conn.Close()
+			d.heedLimits(d.adapter.explain("keeping the connection", lost))
+			if err := d.leftAlone(); err != nil {
+				return err
+			}
 			if _, err := d.dial(ctx, link.Opening{}); err != nil {
 				return err
 			}

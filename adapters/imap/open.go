@@ -111,6 +111,7 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 		opened, err := k.conn.Open(ctx, o)
 		if err == nil && opened.Select == nil {
 			d.conn, d.mode, d.loggedIn, d.trash = k.conn, unselected, k.loggedIn, k.trash
+			d.verified = true
 			d.mailbox = o.Mailbox
 			return opened, true
 		}
@@ -137,6 +138,7 @@ func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error
 	}
 	kept.accepted(d.login)
 	d.conn, d.mode, d.loggedIn = conn, unselected, time.Now()
+	d.verified = true
 	d.mailbox = cmp.Or(o.Mailbox, d.mailbox)
 	return opened, nil
 }

@@ -109,7 +109,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 		return d.adapter.explainAs(permanent("mail server accepts the removal and keeps the messages", "does the user lack rights on the mailbox?"),
 			doing, fmt.Errorf("server answered OK, and %d messages are as they were", remaining))
 	}
-	return d.adapter.explain(doing, failure)
+	return d.heedLimits(d.adapter.explain(doing, failure))
 }
 
 // action does to the messages of set what UPDATE is for. It can be repeated.
