@@ -12,6 +12,7 @@ import (
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
 	"pop3gw/gateway/account"
+	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
 )
 
@@ -22,8 +23,17 @@ type service struct {
 	directory   *account.Directory
 	certificate *certificate // nil without [tls]
 	listeners   []listener
-	kept        *cache.Cache
+	stores      stores
 }
+
+// stores are where the gateway keeps what outlives its sessions; each is nil
+// without state.url.
+type stores struct {
+	cache   *cache.Cache // what could be found out again
+	durable *state.DB    // what could not
+}
+
+func (s stores) close() error { return errors.Join(s.cache.Close(), s.durable.Close()) }
 
 // close ends what goes on between sessions. The server must have been shut down.
 func (s *service) close() error {
@@ -33,7 +43,7 @@ func (s *service) close() error {
 			errs = append(errs, c.Close())
 		}
 	}
-	return errors.Join(append(errs, s.kept.Close())...)
+	return errors.Join(append(errs, s.stores.close())...)
 }
 
 func newLogger(w io.Writer, c logConfig) *slog.Logger {
@@ -46,9 +56,9 @@ func newLogger(w io.Writer, c logConfig) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// build makes the parts and joins them. Nothing listens or connects yet. kept
-// is the service's from then on. The error is one for each mistake, joined.
-func (c *config) build(kept *cache.Cache, log *slog.Logger) (*service, error) {
+// build makes the parts and joins them. Nothing listens or connects yet. The
+// stores are the service's from then on. The error is one for each mistake, joined.
+func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 	adapters, err := c.buildAdapters(kept, log)
 	if err != nil {
 		return nil, err
@@ -65,7 +75,7 @@ func (c *config) build(kept *cache.Cache, log *slog.Logger) (*service, error) {
 		directory:   directory,
 		certificate: cert,
 		listeners:   c.listeners(cert),
-		kept:        kept,
+		stores:      kept,
 	}, nil
 }
 
@@ -82,7 +92,7 @@ func (c *config) hostname() (string, error) {
 
 func (c *config) adapterNames() []string { return slices.Sorted(maps.Keys(c.adapters)) }
 
-func (c *config) buildAdapters(kept *cache.Cache, log *slog.Logger) (map[string]gateway.Adapter, error) {
+func (c *config) buildAdapters(kept stores, log *slog.Logger) (map[string]gateway.Adapter, error) {
 	built := make(map[string]gateway.Adapter)
 	locks := new(gateway.Locks)
 	var errs []error
@@ -99,22 +109,22 @@ func (c *config) buildAdapters(kept *cache.Cache, log *slog.Logger) (map[string]
 	return built, errors.Join(errs...)
 }
 
-func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (gateway.Adapter, error) {
-	adapter, err := maildir.New(o, locks, kept, log)
+func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, kept stores, log *slog.Logger) (gateway.Adapter, error) {
+	adapter, err := maildir.New(o, locks, kept.cache, log)
 	if err != nil {
 		return nil, c.source.keyErrors("adapters."+name, err)
 	}
 	return adapter, nil
 }
 
-func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (gateway.Adapter, error) {
+func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, kept stores, log *slog.Logger) (gateway.Adapter, error) {
 	key := "adapters." + name + "."
 	var err error
 	if o.MasterPassword, err = c.secret(key+"master_password", o.MasterPassword, o.MasterPasswordFile); err != nil {
 		return nil, err
 	}
 	o.CAFile = c.path(o.CAFile)
-	adapter, err := imap.New(o, locks, kept, log)
+	adapter, err := imap.New(o, locks, kept.cache, log)
 	if err != nil {
 		return nil, c.source.keyErrors("adapters."+name, err)
 	}

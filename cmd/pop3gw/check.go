@@ -35,7 +35,7 @@ While pop3gw runs its own ports are in use, and are reported so.`,
 			if err != nil {
 				return usageError{err}
 			}
-			s, err := c.build(nil, slog.New(slog.DiscardHandler))
+			s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return usageError{err}
 			}
@@ -123,7 +123,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		r.warn("passwd-file", err)
 	}
 	if c.State.URL != "" {
-		r.add("state", c.State.URL, c.checkState())
+		r.add("state", c.State.URL, c.checkState(ctx))
 	}
 	for _, name := range c.adapterNames() {
 		checker, ok := s.adapters[name].(gateway.Checker)

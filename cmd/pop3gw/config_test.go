@@ -202,7 +202,7 @@ func buildFile(path string) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.build(nil, newLogger(newSyncBuffer(), c.Log))
+	s, err := c.build(stores{}, newLogger(newSyncBuffer(), c.Log))
 	if err != nil {
 		return err
 	}
@@ -257,7 +257,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := c.build(nil, newLogger(newSyncBuffer(), c.Log))
+		s, err := c.build(stores{}, newLogger(newSyncBuffer(), c.Log))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +331,7 @@ func TestMechanismWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := c.build(nil, slog.New(slog.DiscardHandler))
+		s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +347,7 @@ func TestMechanismWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.build(nil, slog.New(slog.DiscardHandler))
+	s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func runDemo(ctx context.Context, open []net.Listener, out, logTo io.Writer) (er
 		return err
 	}
 	log := newLogger(logTo, c.Log)
-	s, err := c.build(nil, log)
+	s, err := c.build(stores{}, log)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ A pair of files that cannot be used is reported, and leaves the one before in fo
 			}
 			log := newLogger(cmd.ErrOrStderr(), c.Log)
 			limitMemory(log)
-			kept, err := c.openCache(log)
+			kept, err := c.openStores(log)
 			if err != nil {
 				return usageError{err}
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
 )
 
@@ -26,23 +28,30 @@ func (c *config) stateFolder() (string, error) {
 	return filepath.Clean(u.Path), nil
 }
 
-// openCache opens what is kept between runs and could be found out again. It is
-// nil without state.url.
-func (c *config) openCache(log *slog.Logger) (*cache.Cache, error) {
+// openStores opens the stores in the folder of state.url, or none without one.
+func (c *config) openStores(log *slog.Logger) (stores, error) {
 	dir, err := c.stateFolder()
 	if dir == "" || err != nil {
-		return nil, err
+		return stores{}, err
+	}
+	unusable := func(err error) error {
+		return c.source.errorf("state.url", "%w; the gateway's user (uid %d) must be able to write to %s", err, os.Geteuid(), dir)
 	}
 	kept, err := cache.Open(filepath.Join(dir, "cache"), cache.DefaultSize, log)
 	if err != nil {
-		return nil, c.source.errorf("state.url", "%w; the gateway's user (uid %d) must be able to write to %s", err, os.Geteuid(), dir)
+		return stores{}, unusable(err)
 	}
-	return kept, nil
+	durable, err := state.Open(dir, log)
+	if err != nil {
+		kept.Close()
+		return stores{}, unusable(err)
+	}
+	return stores{kept, durable}, nil
 }
 
-// checkState reports whether the gateway could keep what it wants to, without
-// changing anything.
-func (c *config) checkState() error {
+// checkState reports whether the gateway could keep what it wants to, and whether
+// what it has kept is whole, without changing anything.
+func (c *config) checkState(ctx context.Context) error {
 	dir, err := c.stateFolder()
 	if err != nil {
 		return err
@@ -58,5 +67,5 @@ func (c *config) checkState() error {
 	if err := unix.Faccessat(unix.AT_FDCWD, path+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return fmt.Errorf("%s: %w; the gateway's user (uid %d) must be able to write to this folder", path, err, os.Geteuid())
 	}
-	return nil
+	return cause(state.Check(ctx, dir))
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pop3gw/gateway/state"
 )
 
 // withState returns the configuration of a folder with state.url added to it.
@@ -26,10 +28,13 @@ func TestCheckState(t *testing.T) {
 		{"file://$DIR/state", "ok      state"},
 		{"file://$DIR/a/b/c", "ok      state"},
 		{"file://$DIR", "ok      state"},
+		{"file://$DIR/damaged", "state.db: the file is damaged: it is empty; stop the gateway and"},
 		{"file://$DIR/users", "not a directory"}, // a file
 		{"file://$DIR/users/below", "not a directory"},
 	} {
 		dir := withState(t, tt.url)
+		os.Mkdir(dir+"/damaged", 0o700)
+		write(t, dir, "damaged/"+state.FileName, "")
 		before := tree(t, dir)
 		out, _, _ := pop3gw(t, "", "check", "--config", dir+"/config.toml")
 		found := false
@@ -52,6 +57,10 @@ func TestServeState(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, "state", "cache"))
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder is %v, %v", info, err)
+	}
+	info, err = os.Stat(filepath.Join(dir, "state", state.FileName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v, %v", info, err)
 	}
 
 	dir = withState(t, "file://$DIR/users")

@@ -1,0 +1,378 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"pop3gw/gateway"
+)
+
+// open opens the state of dir, with what it logs.
+func openState(t *testing.T, dir string) (*DB, *bytes.Buffer) {
+	t.Helper()
+	log := new(bytes.Buffer)
+	db, err := Open(dir, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db, log
+}
+
+func TestFilesAreForNobodyElse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	db, _ := openState(t, dir)
+	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		info, err := d.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("%s is %v", path, info.Mode())
+		}
+		seen++
+		return nil
+	})
+	if seen != 4 { // the folder, the file, -wal and -shm
+		t.Errorf("%d files", seen)
+	}
+}
+
+// TestRootLocksNobodyOut has root make the file in another user's folder.
+func TestRootLocksNobodyOut(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files for others")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 12345, 23456); err != nil {
+		t.Fatal(err)
+	}
+	db, _ := openState(t, dir)
+	if err := db.Tokens().Put(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, path := range files {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 12345 || owner.Gid != 23456 {
+			t.Errorf("%s is of %d:%d", path, owner.Uid, owner.Gid)
+		}
+	}
+	if len(files) != 3 {
+		t.Errorf("the folder has %q", files)
+	}
+}
+
+func TestTwoProcesses(t *testing.T) {
+	if dir := os.Getenv("STATE_TEST_DIR"); dir != "" { // the other process
+		db, _ := openState(t, dir)
+		for i := range 50 {
+			if err := db.Tokens().Put(t.Context(), fmt.Sprintf("other %d", i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	dir := t.TempDir()
+	db, _ := openState(t, dir)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestTwoProcesses$")
+	cmd.Env = append(os.Environ(), "STATE_TEST_DIR="+dir)
+	var all sync.WaitGroup
+	all.Go(func() {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	for session := range 4 {
+		all.Go(func() {
+			for i := range 50 {
+				if err := db.Tokens().Put(t.Context(), fmt.Sprintf("session %d %d", session, i), nil); err != nil {
+					t.Error(err)
+				}
+				if _, err := db.Tokens().List(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	list, err := db.Tokens().List(t.Context())
+	if err != nil || len(list) != 250 {
+		t.Errorf("%d values, %v", len(list), err)
+	}
+}
+
+func TestUnusableFolder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	os.WriteFile(file, nil, 0o600)
+	os.MkdirAll(filepath.Join(dir, "a", FileName), 0o700)
+	for _, path := range []string{file, file + "/below", filepath.Join(dir, "a")} {
+		if db, err := Open(path, slog.New(slog.DiscardHandler)); err == nil {
+			db.Close()
+			t.Errorf("%s was opened", path)
+		}
+	}
+}
+
+func TestLaterVersion(t *testing.T) {
+	dir := t.TempDir()
+	db, _ := openState(t, dir)
+	db.writer.Exec("PRAGMA user_version = 1000")
+	db.Close()
+	_, err := Open(dir, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "later version of pop3gw (1000") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestDamage has files that were cut, overwritten, emptied or are another's. None
+// may look like one that knows nothing.
+func TestDamage(t *testing.T) {
+	made := t.TempDir()
+	db, _ := openState(t, made)
+	for i := range 200 {
+		if err := db.Tokens().Put(t.Context(), fmt.Sprint(i), bytes.Repeat([]byte{byte(i)}, 500)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	whole, err := os.ReadFile(filepath.Join(made, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite := func(at, n int) []byte {
+		b := bytes.Clone(whole)
+		copy(b[at:at+n], bytes.Repeat([]byte{0xa5}, n))
+		return b
+	}
+	for name, content := range map[string][]byte{
+		"empty":           {},
+		"one octet":       {'S'},
+		"half":            whole[:len(whole)/2/4096*4096],
+		"torn page":       whole[:len(whole)/2/4096*4096+77],
+		"first page only": whole[:4096],
+		"header":          overwrite(0, 100),
+		"schema":          overwrite(100, 3996),
+		"a page":          overwrite(len(whole)/2/4096*4096, 4096),
+		"text":            []byte("this is not a database, it is a text of some length ............................."),
+		"zeros":           make([]byte, 8192),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, FileName)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := Check(t.Context(), dir); !errors.Is(err, ErrDamaged) {
+				t.Errorf("the check says %v", err)
+			}
+			db, log := openState(t, dir)
+			_, _, err := db.Tokens().Get(t.Context(), "7")
+			if !errors.Is(err, ErrDamaged) || gateway.CodeOf(err) != gateway.CodeSysTemp {
+				t.Errorf("reading: %v", err)
+			}
+			if err := db.Journal().Put(t.Context(), "a", nil); !errors.Is(err, ErrDamaged) {
+				t.Errorf("writing: %v", err)
+			}
+			if db.Err() == nil {
+				t.Error("no error in all")
+			}
+			if got := log.String(); strings.Count(got, "level=ERROR") != 1 || !strings.Contains(got, ".recover") || !strings.Contains(got, path) {
+				t.Errorf("log is %s", got)
+			}
+			db.Close()
+			if after, _ := os.ReadFile(path); !bytes.Equal(after, content) {
+				t.Error("the damaged file was changed")
+			}
+		})
+	}
+}
+
+// TestDamageLater has the file overwritten while it is open.
+func TestDamageLater(t *testing.T) {
+	dir := t.TempDir()
+	db, log := openState(t, dir)
+	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	db.writer.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	db.reader.SetMaxIdleConns(0) // none has it in its cache
+	db.reader.SetMaxIdleConns(1)
+	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, _ := f.Stat()
+	f.WriteAt(bytes.Repeat([]byte{0xa5}, int(info.Size())-4096), 4096)
+	f.Close()
+	if _, _, err := db.Tokens().Get(t.Context(), "a"); !errors.Is(err, ErrDamaged) {
+		t.Errorf("reading: %v", err)
+	}
+	if !strings.Contains(log.String(), ".recover") {
+		t.Errorf("log is %s", log)
+	}
+}
+
+func TestCheckChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := Check(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	db, _ := openState(t, dir)
+	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), dir); err != nil { // while it is in use
+		t.Error(err)
+	}
+	db.Close()
+	if err := Check(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	entries, _ := os.ReadDir(dir)
+	if len(entries) != 1 {
+		t.Errorf("the folder has %v", entries)
+	}
+}
+
+// TestWaitIsBounded has another process keep the file for ever.
+func TestWaitIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	db, _ := openState(t, dir)
+	other, _ := openState(t, dir)
+	tx, err := other.writer.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, _, err := db.Tokens().Get(t.Context(), "a"); err != nil {
+		t.Errorf("a reader waits for a writer: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err = db.Tokens().Put(ctx, "a", nil)
+	if gateway.CodeOf(err) != gateway.CodeSysTemp || db.Err() != nil {
+		t.Errorf("error is %v", err)
+	}
+	if took := time.Since(began); took > busyLimit+time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	dir := t.TempDir()
+	db, _ := openState(t, dir)
+	ctx := t.Context()
+	if _, ok, err := db.Tokens().Get(ctx, "a"); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+	for _, value := range []string{"1", "2"} {
+		if err := db.Tokens().Put(ctx, "a", []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	db, _ = openState(t, dir)
+	value, ok, err := db.Tokens().Get(ctx, "a")
+	if string(value) != "2" || !ok || err != nil {
+		t.Errorf("%q, %v, %v", value, ok, err)
+	}
+	list, err := db.Tokens().List(ctx)
+	if err != nil || len(list) != 1 || list[0].Name != "a" || time.Since(list[0].Changed) > time.Minute {
+		t.Errorf("%v, %v", list, err)
+	}
+	for _, want := range []bool{true, false} {
+		if found, err := db.Tokens().Delete(ctx, "a"); found != want || err != nil {
+			t.Errorf("%v, %v", found, err)
+		}
+	}
+}
+
+func TestJournal(t *testing.T) {
+	db, _ := openState(t, t.TempDir())
+	ctx := t.Context()
+	if _, _, ok, err := db.Journal().Get(ctx, "a"); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+	for _, entry := range []string{"first", "second"} {
+		if err := db.Journal().Put(ctx, "a", []byte(entry)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entry, written, ok, err := db.Journal().Get(ctx, "a")
+	if string(entry) != "second" || time.Since(written) > time.Minute || !ok || err != nil {
+		t.Errorf("%q, %v, %v, %v", entry, written, ok, err)
+	}
+	if err := db.Journal().Delete(ctx, "a"); err != nil {
+		t.Error(err)
+	}
+	if _, _, ok, _ := db.Journal().Get(ctx, "a"); ok {
+		t.Error("it is still there")
+	}
+}
+
+func TestRetrieved(t *testing.T) {
+	db, _ := openState(t, t.TempDir())
+	ctx := t.Context()
+	day := time.Unix(1_000_000_000, 0)
+	mark := func(at time.Time, messages ...string) {
+		t.Helper()
+		var keys [][]byte
+		for _, m := range messages {
+			keys = append(keys, []byte(m))
+		}
+		if err := db.Retrieved().Mark(ctx, "drop", at, keys...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := func(at time.Time) string {
+		t.Helper()
+		keys, err := db.Retrieved().Before(ctx, "drop", at, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%s", keys)
+	}
+	mark(day, "a", "b")
+	mark(day.Add(time.Hour), "a", "c") // a was retrieved before
+	if got := before(day.Add(time.Second)); got != "[a b]" {
+		t.Errorf("before: %s", got)
+	}
+	if got := before(day.Add(2 * time.Hour)); got != "[a b c]" {
+		t.Errorf("in all: %s", got)
+	}
+	if err := db.Retrieved().Forget(ctx, "drop", []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if got := before(day.Add(2 * time.Hour)); got != "[b c]" {
+		t.Errorf("after that: %s", got)
+	}
+	if keys, _ := db.Retrieved().Before(ctx, "other", day.Add(time.Hour), 10); len(keys) != 0 {
+		t.Errorf("another maildrop has %s", keys)
+	}
+}
