@@ -220,11 +220,7 @@ func (s *session) called(name string) {
 func (s *session) enter(mechanism string, authenticate func(ctx context.Context) (Account, error)) error {
 	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
-	account, err := authenticate(ctx)
-	var maildrop Maildrop
-	if err == nil {
-		maildrop, err = account.Adapter.Open(ctx, account)
-	}
+	account, maildrop, err := open(ctx, authenticate)
 	if err != nil {
 		var bad badCommand
 		if s.ended != "" || errors.As(err, &bad) || errors.Is(err, errCancelled) {
@@ -233,13 +229,30 @@ func (s *session) enter(mechanism string, authenticate func(ctx context.Context)
 		return s.loginFailed(ctx, mechanism, err)
 	}
 	s.login = account.Name
-	s.drop = &snapshot{maildrop: maildrop} // from here on it will be closed
+	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
 	s.drop.reset()
 	s.state = transaction
 	s.log.Info("login", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
 		"messages", s.drop.count, "octets", s.drop.octets)
 	s.conn.reply("+OK", s.drop.totals())
 	return nil
+}
+
+// open opens the maildrop of the account that authenticate finds.
+func open(ctx context.Context, authenticate func(ctx context.Context) (Account, error)) (Account, Maildrop, error) {
+	account, err := authenticate(ctx)
+	if err != nil {
+		return account, nil, err
+	}
+	opened := false
+	defer func() { // also when an adapter panics
+		if !opened && account.Held != nil {
+			account.Held.Close()
+		}
+	}()
+	maildrop, err := account.Adapter.Open(ctx, account)
+	opened = err == nil
+	return account, maildrop, err
 }
 
 func (s *session) authenticate(ctx context.Context, client Credentials) (Account, error) {

@@ -87,6 +87,11 @@ type Account struct {
 	// refusal is Refused. Otherwise the operator's own secret was refused, which
 	// is Unusable.
 	Forwarded bool
+
+	// Held is what the session uses as long as it has the account, such as a
+	// configuration that another one has replaced; nil for nothing. It is closed
+	// once: behind the maildrop, or when none could be opened.
+	Held io.Closer
 }
 
 // Credentials are what a client presents to prove who it is, or what the

@@ -94,6 +94,7 @@ type session struct {
 	args      [2][]byte // of the current command
 
 	drop  *snapshot // in TRANSACTION
+	held  io.Closer // of drop's account; may be nil
 	stats struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
@@ -266,6 +267,9 @@ func (s *session) closeMaildrop() {
 	}
 	drop := s.drop
 	s.drop = nil
+	if s.held != nil {
+		defer s.held.Close()
+	}
 	if err := drop.maildrop.Close(); err != nil {
 		s.log.Warn("closing the maildrop failed", "user", s.login, "error", err)
 	}

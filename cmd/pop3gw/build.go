@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,19 +12,22 @@ import (
 	"pop3gw/adapters/imap"
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
-	"pop3gw/gateway/account"
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
 )
 
 // service is what a configuration describes, ready to serve.
 type service struct {
-	server      *gateway.Server
-	adapters    map[string]gateway.Adapter
-	directory   *account.Directory
-	certificate *certificate // nil without [tls]
-	listeners   []listener
-	stores      stores
+	config       *config // in force
+	started      *config // what it was at the start
+	server       *gateway.Server
+	accounts     *accounts
+	certificates *certificates // empty without [tls]
+	listeners    []listener
+	locks        *gateway.Locks // of all adapters there ever are
+	stores       stores
+	log          *slog.Logger
+	level        *slog.LevelVar // of log; nil where it is fixed
 }
 
 // stores are where the gateway keeps what outlives its sessions; each is nil
@@ -37,18 +41,16 @@ func (s stores) close() error { return errors.Join(s.cache.Close(), s.durable.Cl
 
 // close ends what goes on between sessions. The server must have been shut down.
 func (s *service) close() error {
-	var errs []error
-	for _, a := range s.adapters {
-		if c, ok := a.(io.Closer); ok {
-			errs = append(errs, c.Close())
-		}
-	}
-	return errors.Join(append(errs, s.stores.close())...)
+	s.accounts.close()
+	return s.stores.close()
 }
 
 func newLogger(w io.Writer, c logConfig) *slog.Logger {
-	var level slog.Level
-	level.UnmarshalText([]byte(c.Level)) // checked with the configuration
+	return newLeveledLogger(w, c, c.level())
+}
+
+// newLeveledLogger is newLogger with a level that may change.
+func newLeveledLogger(w io.Writer, c logConfig, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
@@ -56,27 +58,59 @@ func newLogger(w io.Writer, c logConfig) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+func (c logConfig) level() (level slog.Level) {
+	level.UnmarshalText([]byte(c.Level)) // checked with the configuration
+	return level
+}
+
 // build makes the parts and joins them. Nothing listens or connects yet. The
 // stores are the service's from then on. The error is one for each mistake, joined.
 func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
-	adapters, err := c.buildAdapters(kept, log)
-	if err != nil {
-		return nil, err
-	}
-	directory, usersErr := c.directory(adapters, log)
-	cert, certErr := c.certificate()
+	s := &service{config: c, started: c, certificates: new(certificates), accounts: &accounts{log: log},
+		locks: new(gateway.Locks), stores: kept, log: log}
 	hostname, hostnameErr := c.hostname()
-	if err := errors.Join(hostnameErr, certErr, usersErr); err != nil {
+	next, err := c.prepare(s)
+	if err := errors.Join(hostnameErr, err); err != nil {
 		return nil, err
 	}
-	return &service{
-		server:      &gateway.Server{Hostname: hostname, Version: version(), Accounts: directory, Log: log, Limits: c.Limits},
-		adapters:    adapters,
-		directory:   directory,
-		certificate: cert,
-		listeners:   c.listeners(cert),
-		stores:      kept,
-	}, nil
+	s.server = &gateway.Server{Hostname: hostname, Version: version(), Accounts: s.accounts, Log: log, Limits: c.Limits}
+	s.listeners = c.listeners(next.tls)
+	s.accounts.use(next.generation)
+	s.certificates.use(next.pairs)
+	return s, nil
+}
+
+// prepared is what can be replaced while the gateway runs, ready to be.
+type prepared struct {
+	generation *generation
+	pairs      []*certificate
+	tls        []*tls.Config // of each listener; nil without TLS
+}
+
+// prepare makes what can be replaced in s, or finds out why that cannot be.
+func (c *config) prepare(s *service) (*prepared, error) {
+	next := &prepared{tls: make([]*tls.Config, len(c.Listeners))}
+	var generationErr, pairsErr error
+	next.generation, generationErr = c.generation(s)
+	next.pairs, pairsErr = c.certificatePairs(s.certificates.pairs)
+	errs := []error{pairsErr}
+	for i, l := range c.Listeners {
+		if l.TLS != "none" {
+			var err error
+			next.tls[i], err = c.tlsSettings(i, s.certificates)
+			errs = append(errs, err)
+		}
+	}
+	if pairsErr == nil {
+		errs = append(errs, c.checkLegacy(next.pairs))
+	}
+	if err := errors.Join(append(errs, generationErr)...); err != nil {
+		if generationErr == nil {
+			err = errors.Join(err, s.accounts.discard(next.generation))
+		}
+		return nil, err
+	}
+	return next, nil
 }
 
 func (c *config) hostname() (string, error) {
@@ -92,41 +126,68 @@ func (c *config) hostname() (string, error) {
 
 func (c *config) adapterNames() []string { return slices.Sorted(maps.Keys(c.adapters)) }
 
-func (c *config) buildAdapters(kept stores, log *slog.Logger) (map[string]gateway.Adapter, error) {
-	built := make(map[string]gateway.Adapter)
-	locks := new(gateway.Locks)
+// generation makes the adapters, those of s where they would be the same, and
+// the directory over them.
+func (c *config) generation(s *service) (*generation, error) {
+	g := &generation{adapters: make(map[string]*builtAdapter)}
+	before := s.accounts.current // only the goroutine that calls this replaces it
 	var errs []error
 	for _, name := range c.adapterNames() {
-		a, log := c.adapters[name], log.With("adapter", name)
-		var err error
-		if a.Type == "maildir" {
-			built[name], err = c.buildMaildir(name, a.Maildir, locks, kept, log)
-		} else {
-			built[name], err = c.buildIMAP(name, a.IMAP, locks, kept, log)
+		parts, err := c.adapterParts(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		built := before.like(name, parts)
+		if built == nil {
+			built = &builtAdapter{of: parts}
+			if built.Adapter, err = parts.build(s, s.log.With("adapter", name)); err != nil {
+				errs = append(errs, c.source.keyErrors("adapters."+name, err))
+				continue
+			}
+		}
+		g.adapters[name] = built
 	}
-	return built, errors.Join(errs...)
-}
-
-func (c *config) buildMaildir(name string, o maildir.Options, locks *gateway.Locks, kept stores, log *slog.Logger) (gateway.Adapter, error) {
-	adapter, err := maildir.New(o, locks, kept.cache, log)
+	err := errors.Join(errs...)
+	if err == nil {
+		g.directory, err = c.directory(g.adapters, s.log)
+	}
 	if err != nil {
-		return nil, c.source.keyErrors("adapters."+name, err)
+		return nil, errors.Join(err, s.accounts.discard(g))
 	}
-	return adapter, nil
+	return g, nil
 }
 
-func (c *config) buildIMAP(name string, o imap.Options, locks *gateway.Locks, kept stores, log *slog.Logger) (gateway.Adapter, error) {
-	key := "adapters." + name + "."
+// adapterParts reads the files that an adapter is made of.
+func (c *config) adapterParts(name string) (adapterParts, error) {
+	parts := adapterParts{config: c.adapters[name]}
+	if parts.config.Type == "maildir" {
+		return parts, nil
+	}
+	o := &parts.config.IMAP
 	var err error
-	if o.MasterPassword, err = c.secret(key+"master_password", o.MasterPassword, o.MasterPasswordFile); err != nil {
+	if o.MasterPassword, err = c.secret("adapters."+name+".master_password", o.MasterPassword, o.MasterPasswordFile); err != nil {
+		return parts, err
+	}
+	if o.CAFile != "" {
+		o.CAFile = c.path(o.CAFile)
+		text, _ := readRegular(o.CAFile) // if it cannot be read the adapter says why
+		parts.caFile = string(text)
+	}
+	return parts, nil
+}
+
+func (p adapterParts) build(s *service, log *slog.Logger) (gateway.Adapter, error) {
+	if p.config.Type == "maildir" {
+		return orNone(maildir.New(p.config.Maildir, s.locks, s.stores.cache, log))
+	}
+	return orNone(imap.New(p.config.IMAP, s.locks, s.stores.cache, log))
+}
+
+// orNone makes no adapter of a nil pointer.
+func orNone[A gateway.Adapter](a A, err error) (gateway.Adapter, error) {
+	if err != nil {
 		return nil, err
 	}
-	o.CAFile = c.path(o.CAFile)
-	adapter, err := imap.New(o, locks, kept.cache, log)
-	if err != nil {
-		return nil, c.source.keyErrors("adapters."+name, err)
-	}
-	return adapter, nil
+	return a, nil
 }

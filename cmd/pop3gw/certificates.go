@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,54 +26,34 @@ const (
 	maxPEM = 1 << 20
 )
 
-// certificate is the pair of files that [tls] names. What handshakes use is
-// replaced when the files change, and only by a pair that can be used.
+// certificate is a pair of files that [tls] or [[tls.certificates]] names. What
+// handshakes use is replaced when the files change, and only by a pair that can
+// be used. One goroutine uses it.
 type certificate struct {
-	config  *config
-	inForce atomic.Pointer[tls.Certificate]
+	config  *config // which names it
+	key     string  // "tls" or "tls.certificates[0]"
+	files   pairConfig
+	inForce *tls.Certificate
 
-	// Of watch alone, once it runs.
 	read     [2]fs.FileInfo // certificate and key when they were last read; nil is missing
 	unstable time.Time      // until then they are read at each look
 	err      error          // why what was last read cannot be used
 	reported bool           // err was logged
 }
 
-// certificate reads what [tls] names; nil if that is nothing.
-func (c *config) certificate() (*certificate, error) {
-	if c.TLS == (tlsConfig{}) {
-		return nil, nil
-	}
-	cert := &certificate{config: c}
-	return cert, cert.load()
-}
-
-// tlsConfig is for a listener. It lasts, so that clients can resume their TLS
-// sessions after the certificate was replaced.
-func (c *certificate) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.inForce.Load(), nil },
-		// Small records let a browser show the beginning of a page; here they are 80
-		// more for each session.
-		DynamicRecordSizingDisabled: true,
-	}
-}
-
 // load reads the files and, if they are a pair, puts it in force.
 func (c *certificate) load() error {
-	files := c.config.TLS
 	c.read = c.stat() // before reading, so that a change meanwhile is seen later
-	certPEM, certErr := c.config.readPEM("tls.certificate", files.Certificate)
-	keyPEM, keyErr := c.config.readPEM("tls.key", files.Key)
+	certPEM, certErr := c.config.readPEM(c.key+".certificate", c.files.Certificate)
+	keyPEM, keyErr := c.config.readPEM(c.key+".key", c.files.Key)
 	if err := errors.Join(certErr, keyErr); err != nil {
 		return err
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return c.config.source.errorf("tls", "%w; %s and %s must be PEM files of one pair", err, files.Certificate, files.Key)
+		return c.config.source.errorf(c.key, "%w; %s and %s must be PEM files of one pair", err, c.files.Certificate, c.files.Key)
 	}
-	c.inForce.Store(&pair)
+	c.inForce = &pair
 	return nil
 }
 
@@ -108,7 +86,7 @@ func readRegular(path string) ([]byte, error) {
 
 // stat looks at the files that the names lead to, through any links.
 func (c *certificate) stat() (infos [2]fs.FileInfo) {
-	for i, path := range []string{c.config.TLS.Certificate, c.config.TLS.Key} {
+	for i, path := range []string{c.files.Certificate, c.files.Key} {
 		if info, err := os.Stat(path); err == nil {
 			infos[i] = info
 		}
@@ -131,50 +109,37 @@ func (c *certificate) changed() bool {
 	return false
 }
 
-// watch reads the files again when they change and at each hangup, until ctx
-// ends. Sessions are not disturbed.
-func (c *certificate) watch(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
-	ticker := time.NewTicker(certificatePoll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangup:
-			c.reload(log)
-			c.report(log)
-		case <-ticker.C:
-			c.look(log)
-		}
-	}
-}
-
 // look reads the files if they changed or could not be used, and reports why
-// they cannot be used once they have settled.
-func (c *certificate) look(log *slog.Logger) {
+// they cannot be used once they have settled. replaced says that others are in
+// force now.
+func (c *certificate) look(log *slog.Logger) (replaced bool) {
 	now := time.Now()
 	if c.changed() {
 		c.unstable, c.reported = now.Add(certificateSettle), false
 	}
 	unstable := now.Before(c.unstable)
 	if unstable || c.err != nil {
-		c.reload(log)
+		replaced = c.reload(log)
 	}
 	if !unstable && !c.reported {
 		c.report(log)
 	}
+	return replaced
 }
 
 // reload loads the files. What cannot be used leaves the certificate in force.
-func (c *certificate) reload(log *slog.Logger) {
+func (c *certificate) reload(log *slog.Logger) (replaced bool) {
 	before := c.leaf()
 	if c.err = c.load(); c.err != nil {
-		return
+		return false
 	}
-	if after := c.leaf(); !after.Equal(before) {
-		log.Info("certificate replaced", "subject", after.Subject.String(), "names", after.DNSNames, "good_until", after.NotAfter)
-		c.warn(log)
+	after := c.leaf()
+	if after.Equal(before) {
+		return false
 	}
+	log.Info("certificate replaced", "subject", after.Subject.String(), "names", after.DNSNames, "good_until", after.NotAfter)
+	c.warn(log)
+	return true
 }
 
 func (c *certificate) report(log *slog.Logger) {
@@ -192,16 +157,16 @@ func (c *certificate) warn(log *slog.Logger) {
 }
 
 // leaf is the certificate in force, without those of its issuers.
-func (c *certificate) leaf() *x509.Certificate { return c.inForce.Load().Leaf }
+func (c *certificate) leaf() *x509.Certificate { return c.inForce.Leaf }
 
 // valid reports why the certificate in force is not good at a time.
 func (c *certificate) valid(at time.Time) error {
-	leaf, path := c.leaf(), c.config.TLS.Certificate
+	leaf, path := c.leaf(), c.files.Certificate
 	switch {
 	case at.After(leaf.NotAfter):
-		return fmt.Errorf("%s expired on %s; renew it", path, leaf.NotAfter.Format(time.DateOnly))
+		return c.config.source.errorf(c.key+".certificate", "%s expired on %s; renew it", path, leaf.NotAfter.Format(time.DateOnly))
 	case at.Before(leaf.NotBefore):
-		return fmt.Errorf("%s is good only from %s; is this machine's clock right?", path, leaf.NotBefore.Format(time.DateOnly))
+		return c.config.source.errorf(c.key+".certificate", "%s is good only from %s; is this machine's clock right?", path, leaf.NotBefore.Format(time.DateOnly))
 	}
 	return nil
 }

@@ -66,25 +66,38 @@ func relink(t *testing.T, path, to string) {
 	must(t, os.Rename(path+".new", path))
 }
 
+// certificatesOf reads pairs of a folder: "tls" first, for tls.crt and tls.key.
+func certificatesOf(t *testing.T, dir string, names ...string) *certificates {
+	t.Helper()
+	config := &config{source: newSource("config.toml", nil)}
+	for _, name := range names {
+		config.TLS.Certificates = append(config.TLS.Certificates, pairConfig{filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")})
+	}
+	c := new(certificates)
+	pairs, err := config.certificatePairs(nil)
+	must(t, err)
+	c.use(pairs)
+	return c
+}
+
 // watched is a pair in dir, with the log of what watches it.
-func watched(t *testing.T, dir string, test func(c *certificate, hangup chan os.Signal, log *syncBuffer)) {
+func watched(t *testing.T, dir string, test func(c *certificates, hangup chan os.Signal, log *syncBuffer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		config := &config{source: newSource("config.toml", nil)}
-		config.TLS = tlsConfig{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")}
-		c, err := config.certificate()
-		must(t, err)
+		c := certificatesOf(t, dir, "tls")
 		ctx, cancel := context.WithCancel(t.Context())
-		log, hangup := newSyncBuffer(), make(chan os.Signal, 1)
+		text, hangup := newSyncBuffer(), make(chan os.Signal, 1)
+		log := slog.New(slog.NewTextHandler(text, nil))
 		done := make(chan struct{})
-		go func() { c.watch(ctx, hangup, slog.New(slog.NewTextHandler(log, nil))); close(done) }()
-		test(c, hangup, log)
+		go func() { c.watch(ctx, hangup, func() { c.reload(log) }, log); close(done) }()
+		test(c, hangup, text)
 		cancel()
 		<-done
 	})
 }
 
-func (c *certificate) serial() string { return c.leaf().SerialNumber.String() }
+// serial is that of the certificate that handshakes get.
+func (c *certificates) serial() string { return c.named.Load().all[0].Leaf.SerialNumber.String() }
 
 func TestCertificateReplaced(t *testing.T) {
 	for _, tt := range []struct {
@@ -145,7 +158,7 @@ func TestCertificateReplaced(t *testing.T) {
 			dir := pairs(t)
 			live := tt.prepare(dir)
 			old, want := serialOf(t, dir+"/a/tls.crt"), serialOf(t, dir+"/b/tls.crt")
-			watched(t, live, func(c *certificate, _ chan os.Signal, log *syncBuffer) {
+			watched(t, live, func(c *certificates, _ chan os.Signal, log *syncBuffer) {
 				time.Sleep(time.Minute)
 				if c.serial() != old || log.String() != "" {
 					t.Fatalf("before the change: %s", log)
@@ -183,7 +196,7 @@ func TestCertificateKept(t *testing.T) {
 			dir := pairs(t)
 			live := filepath.Join(dir, "a")
 			old := serialOf(t, live+"/tls.crt")
-			watched(t, live, func(c *certificate, hangup chan os.Signal, log *syncBuffer) {
+			watched(t, live, func(c *certificates, hangup chan os.Signal, log *syncBuffer) {
 				time.Sleep(time.Minute)
 				tt.spoil(live, dir)
 				time.Sleep(time.Minute)
@@ -220,21 +233,17 @@ func TestCertificateKept(t *testing.T) {
 func TestCertificateReadLater(t *testing.T) {
 	dir := pairs(t)
 	live := filepath.Join(dir, "a")
-	config := &config{source: newSource("config.toml", nil)}
-	config.TLS = tlsConfig{filepath.Join(live, "tls.crt"), filepath.Join(live, "tls.key")}
-	c, err := config.certificate()
-	must(t, err)
-	c.err = syscall.EMFILE
-	c.inForce.Store(&tls.Certificate{Leaf: new(x509.Certificate)})
-	c.look(slog.New(slog.DiscardHandler))
-	if c.serial() != serialOf(t, live+"/tls.crt") || c.err != nil {
+	pair := certificatesOf(t, live, "tls").pairs[0]
+	pair.err = syscall.EMFILE
+	pair.inForce = &tls.Certificate{Leaf: new(x509.Certificate)}
+	if !pair.look(slog.New(slog.DiscardHandler)) || pair.leaf().SerialNumber.String() != serialOf(t, live+"/tls.crt") || pair.err != nil {
 		t.Error("it was not read again")
 	}
 }
 
 func TestCertificateExpired(t *testing.T) {
 	dir := pairs(t)
-	watched(t, filepath.Join(dir, "a"), func(c *certificate, _ chan os.Signal, log *syncBuffer) {
+	watched(t, filepath.Join(dir, "a"), func(c *certificates, _ chan os.Signal, log *syncBuffer) {
 		for _, tt := range []struct {
 			at   time.Duration
 			want string
@@ -243,7 +252,7 @@ func TestCertificateExpired(t *testing.T) {
 			{48 * time.Hour, "tls.crt expired on "},
 			{-48 * time.Hour, "tls.crt is good only from "},
 		} {
-			err := c.valid(c.leaf().NotBefore.Add(time.Hour + tt.at))
+			err := c.pairs[0].valid(c.pairs[0].leaf().NotBefore.Add(time.Hour + tt.at))
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v after it began: %v", tt.at, err)
 			}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -101,13 +103,10 @@ func (r *report) print(w io.Writer) {
 
 func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	r.add("configuration", c.source.path, nil)
-	for _, w := range append(c.warnings(), c.mechanismWarnings(s.directory)...) {
+	for _, w := range append(c.warnings(), c.mechanismWarnings(s.accounts.current.directory)...) {
 		r.warn("configuration", w)
 	}
-	if c.TLS.Certificate != "" {
-		detail, err := c.checkCertificate(s)
-		r.add("certificate", detail, err)
-	}
+	c.checkCertificates(s, r)
 	for _, l := range s.listeners {
 		nl, err := listen(l.address)
 		if err == nil {
@@ -115,7 +114,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		}
 		r.add("listener "+l.address, "free, tls "+l.tls, err)
 	}
-	lines, unreadable := c.checkPasswdFiles(s.directory)
+	lines, unreadable := c.checkPasswdFiles(s.accounts.current.directory)
 	for _, err := range flatten(unreadable) {
 		r.add("passwd-file", "", err)
 	}
@@ -126,7 +125,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		r.add("state", c.State.URL, c.checkState(ctx))
 	}
 	for _, name := range c.adapterNames() {
-		checker, ok := s.adapters[name].(gateway.Checker)
+		checker, ok := s.accounts.current.adapters[name].Adapter.(gateway.Checker)
 		if !ok {
 			continue
 		}
@@ -137,31 +136,32 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	}
 }
 
-// checkCertificate looks at the certificate that listeners use.
-func (c *config) checkCertificate(s *service) (detail string, err error) {
-	for _, l := range s.listeners {
-		if l.options.TLS == nil {
-			continue
+// checkCertificates looks at each certificate, and whether one of them is for
+// the hostname of the configuration.
+func (c *config) checkCertificates(s *service, r *report) {
+	used := slices.ContainsFunc(s.listeners, func(l listener) bool { return l.secure != nil })
+	var wrongName error
+	named := c.Hostname == "" || !used
+	for _, pair := range s.certificates.pairs {
+		detail := pair.files.Certificate + ", good until " + pair.leaf().NotAfter.Format(time.DateOnly)
+		if !used {
+			detail = pair.files.Certificate + ", which no listener uses"
 		}
-		if err := s.certificate.valid(time.Now()); err != nil {
-			return "", err
-		}
-		leaf := s.certificate.leaf()
-		if c.Hostname != "" {
-			if err := leaf.VerifyHostname(c.Hostname); err != nil {
-				return "", fmt.Errorf("%w; clients that connect to the hostname of this configuration will refuse it", err)
-			}
-		}
-		return fmt.Sprintf("%s, good until %s", c.TLS.Certificate, leaf.NotAfter.Format(time.DateOnly)), nil
+		r.add("certificate", detail, pair.valid(time.Now()))
+		err := pair.leaf().VerifyHostname(c.Hostname)
+		named = named || err == nil
+		wrongName = cmp.Or(wrongName, err)
 	}
-	return "no listener uses it", nil
+	if !named {
+		r.add("certificate", "", c.source.errorf("hostname", "%w; clients that connect to this name will refuse it: correct it, or name a certificate for it in [tls]", wrongName))
+	}
 }
 
 // checkUser opens the maildrop of a login name. ask is called for the password
 // where the store wants it. It returns a row of the report.
 func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte, error)) (what, detail string, err error) {
 	what = "user " + name
-	account, err := s.directory.Find(name)
+	account, err := s.accounts.current.directory.Find(name)
 	if err != nil {
 		return what, "", cause(err)
 	}
@@ -176,7 +176,7 @@ func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte,
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if account.Forwarded { // besides the store, a passwd-file may have a say
-		if account, err = s.directory.Login(ctx, client); err != nil {
+		if account, err = s.accounts.current.directory.Login(ctx, client); err != nil {
 			return what, "", cause(err)
 		}
 	}

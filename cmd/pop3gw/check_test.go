@@ -168,7 +168,7 @@ func TestCheckCertificate(t *testing.T) {
 	configFolder(t)
 	write(t, ".", "config.toml", change(t, goodConfig, `"localhost"`, `"pop.example.org"`))
 	out, _, _ := pop3gw(t, "", "check", "--config", "config.toml")
-	want := regexp.MustCompile(`(?m)^FAIL  certificate +x509: certificate is valid for localhost, not pop.example.org; clients that connect to the hostname of this configuration will refuse it$`)
+	want := regexp.MustCompile(`(?m)^FAIL  certificate +config.toml:1: hostname: x509: certificate is valid for localhost, not pop.example.org; clients that connect to this name will refuse it: correct it, or name a certificate for it in \[tls\]$`)
 	if !want.MatchString(out) {
 		t.Errorf("a certificate for another host:\n%s", out)
 	}

@@ -41,11 +41,38 @@ type listenerConfig struct {
 	ProxyProtocolFrom []string `toml:"proxy_protocol_from"`
 	Mechanisms        []string `toml:"mechanisms"`
 	Workarounds       []string `toml:"workarounds"`
+	TLSProfile        string   `toml:"tls_profile"`
+	ClientCAFile      string   `toml:"client_ca_file"`
 }
 
 type tlsConfig struct {
+	pairConfig
+	Certificates []pairConfig `toml:"certificates"`
+}
+
+// pairConfig is a certificate with its key.
+type pairConfig struct {
 	Certificate string `toml:"certificate"`
 	Key         string `toml:"key"`
+}
+
+func (t tlsConfig) isSet() bool { return t.pairConfig != (pairConfig{}) || len(t.Certificates) > 0 }
+
+// keyedPair is a pair with the key of its table.
+type keyedPair struct {
+	key   string
+	files pairConfig
+}
+
+// pairs are all certificates; the first is the default.
+func (t tlsConfig) pairs() (pairs []keyedPair) {
+	if t.pairConfig != (pairConfig{}) {
+		pairs = append(pairs, keyedPair{"tls", t.pairConfig})
+	}
+	for i, p := range t.Certificates {
+		pairs = append(pairs, keyedPair{fmt.Sprintf("tls.certificates[%d]", i), p})
+	}
+	return pairs
 }
 
 type userConfig struct {

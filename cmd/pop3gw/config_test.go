@@ -154,6 +154,16 @@ func TestWrongConfigurations(t *testing.T) {
 		{"mismatched pair", `"tls.key"`, `"other/tls.key"`, `config.toml:9: tls: tls: private key does not match public key; tls.crt and other/tls.key must be PEM files of one pair`},
 		{"no PEM file", `"tls.crt"`, `"users"`, `config.toml:9: tls: tls: failed to find any PEM data in certificate input; users and tls.key must be PEM files of one pair`},
 
+		{"no such profile", `tls = "stls"`, `tls_profile = "old"`, `config.toml:4: listeners.tls_profile: found "old"; allowed are "modern", "legacy"`},
+		{"profile without TLS", `tls = "stls"`, "tls = \"none\"\ntls_profile = \"legacy\"", `config.toml:5: listeners.tls_profile: found "legacy" where tls is "none"; remove it, or set tls`},
+		{"profile legacy without an RSA key", `tls = "stls"`, `tls_profile = "legacy"`, `config.toml:4: listeners.tls_profile: found "legacy", whose devices need a certificate with an RSA key, and there is none: add one as [[tls.certificates]] (certbot: --key-type rsa), or choose "modern"`},
+		{"authorities without TLS", `tls = "stls"`, "tls = \"none\"\nclient_ca_file = \"tls.crt\"", `config.toml:5: listeners.client_ca_file: found "tls.crt" where tls is "none"; remove it, or set tls`},
+		{"missing authorities", `tls = "stls"`, `client_ca_file = "none.crt"`, `config.toml:4: listeners.client_ca_file: open none.crt: no such file or directory; set it to a PEM file that the gateway's user (uid 0) can read`},
+		{"authorities that are none", `tls = "stls"`, `client_ca_file = "tls.key"`, `config.toml:4: listeners.client_ca_file: found no certificate in tls.key; wanted is a PEM file with those of the authorities that clients' certificates come from`},
+		{"further pair without a key", `key = "tls.key"`, "key = \"tls.key\"\n[[tls.certificates]]\ncertificate = \"tls.crt\"", `config.toml:12: tls.certificates: found one of certificate and key; they go together`},
+		{"further pair of nothing", `key = "tls.key"`, "key = \"tls.key\"\n[[tls.certificates]]\n", `config.toml:12: tls.certificates: found neither certificate nor key; set both, or remove the table`},
+		{"further pair that is none", `key = "tls.key"`, "key = \"tls.key\"\n[[tls.certificates]]\ncertificate = \"tls.crt\"\nkey = \"other/tls.key\"", `config.toml:12: tls.certificates: tls: private key does not match public key; tls.crt and other/tls.key must be PEM files of one pair`},
+
 		{"no type", `type = "maildir"`, ``, `config.toml:12: adapters.files.type: missing; allowed are "maildir" and "imap"`},
 		{"no such type", `type = "maildir"`, `type = "mbox"`, `config.toml:13: adapters.files.type: found "mbox"; allowed are "maildir" and "imap"`},
 		{"relative path", `"/nowhere/{user}"`, `"nowhere/{user}"`, `config.toml:14: adapters.files.path: found "nowhere/{user}"; it must begin with /`},
@@ -206,7 +216,7 @@ func buildFile(path string) error {
 	if err != nil {
 		return err
 	}
-	_, unreadable := c.checkPasswdFiles(s.directory)
+	_, unreadable := c.checkPasswdFiles(s.accounts.current.directory)
 	return unreadable
 }
 
@@ -262,7 +272,7 @@ func TestSecretsFromFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, password := range []string{tt.password, tt.password + "x"} {
-			_, err := s.directory.Login(t.Context(), credentials("one", password))
+			_, err := s.accounts.Login(t.Context(), credentials("one", password))
 			if right := password == tt.password; right != (err == nil) {
 				t.Errorf("%s: %s: %v", tt.file, password, err)
 			}
@@ -335,7 +345,7 @@ func TestMechanismWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.mechanismWarnings(s.directory); len(got) != 0 {
+		if got := c.mechanismWarnings(s.accounts.current.directory); len(got) != 0 {
 			t.Errorf("%q: %v", tt.replacement, got)
 		}
 	}
@@ -352,7 +362,7 @@ func TestMechanismWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, w := range c.mechanismWarnings(s.directory) {
+	for _, w := range c.mechanismWarnings(s.accounts.current.directory) {
 		got = append(got, w.Error())
 	}
 	want := []string{

@@ -120,7 +120,7 @@ func runDemo(ctx context.Context, open []net.Listener, out, logTo io.Writer) (er
 	if _, err := out.Write(text); err != nil {
 		return err
 	}
-	return s.serve(ctx, open, nil, log)
+	return s.serve(ctx, open, nil)
 }
 
 // fill fills in a template.

@@ -17,7 +17,8 @@ import (
 
 // withoutDefault are the keys whose commented lines in the example are examples.
 var withoutDefault = []string{
-	"listeners.proxy_protocol_from", "listeners.workarounds", "adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
+	"listeners.proxy_protocol_from", "listeners.workarounds", "listeners.client_ca_file", "tls.certificates.certificate", "tls.certificates.key",
+	"adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "login.default_domain", "state.url",
 }
@@ -35,6 +36,7 @@ func readExample(t *testing.T) string {
 // as in allKeys.
 func exampleKeys(text string, each func(line int, path string, commented bool)) {
 	keyLine := regexp.MustCompile(`^(#?)([a-z_]+) = (.+)$`)
+	tableLine := regexp.MustCompile(`^#?(\[\[?)([^\[\]]+)\]`) // also of one that is not there
 	table := ""
 	for i, line := range strings.Split(text, "\n") {
 		if m := tableLine.FindStringSubmatch(line); m != nil {

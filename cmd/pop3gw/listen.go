@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,10 +21,11 @@ type listener struct {
 	tls     string // as in the configuration
 	key     string // of its address in the configuration
 	options gateway.ListenerOptions
+	secure  *listenerTLS // nil without TLS
 }
 
-// listeners has cert for those with TLS.
-func (c *config) listeners(cert *certificate) []listener {
+// listeners have the settings of those with TLS.
+func (c *config) listeners(settings []*tls.Config) []listener {
 	var listeners []listener
 	for i, l := range c.Listeners {
 		options := gateway.ListenerOptions{
@@ -39,10 +41,12 @@ func (c *config) listeners(cert *certificate) []listener {
 		case "always":
 			options.CleartextLogin = gateway.CleartextAlways
 		}
-		if l.TLS != "none" {
-			options.TLS = cert.tlsConfig()
+		var secure *listenerTLS
+		if settings[i] != nil {
+			secure = newListenerTLS(settings[i])
+			options.TLS = secure.config
 		}
-		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options})
+		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options, secure})
 	}
 	return listeners
 }

@@ -30,8 +30,11 @@ func newServeCommand() *cobra.Command {
 SIGTERM or SIGINT ends it: no more clients are accepted, running commands finish,
 nothing is removed unless its QUIT came. A second signal ends it at once.
 
-The certificate is read again when its files change, and at SIGHUP; sessions go on.
-A pair of files that cannot be used is reported, and leaves the one before in force.`,
+SIGHUP reads the configuration again, and sessions go on with what they had. Adapters,
+users, routes, passwd-files, certificates and the level of the log are replaced; the
+log names what has changed and needs a restart. A configuration that cannot be used is
+reported, and leaves the one before in force. Certificates are also read again when
+their files change.`,
 		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +48,9 @@ A pair of files that cannot be used is reported, and leaves the one before in fo
 			if err != nil {
 				return usageError{err}
 			}
-			log := newLogger(cmd.ErrOrStderr(), c.Log)
+			level := new(slog.LevelVar)
+			level.Set(c.Log.level())
+			log := newLeveledLogger(cmd.ErrOrStderr(), c.Log, level)
 			limitMemory(log)
 			kept, err := c.openStores(log)
 			if err != nil {
@@ -55,17 +60,18 @@ A pair of files that cannot be used is reported, and leaves the one before in fo
 			if err != nil {
 				return usageError{err}
 			}
-			if _, err := c.checkPasswdFiles(s.directory); err != nil {
+			s.level = level
+			if _, err := c.checkPasswdFiles(s.accounts.current.directory); err != nil {
 				return usageError{err}
 			}
 			open, err := c.listenAll(s)
 			if err != nil {
 				return err
 			}
-			for _, w := range append(c.warnings(), c.mechanismWarnings(s.directory)...) {
+			for _, w := range append(c.warnings(), c.mechanismWarnings(s.accounts.current.directory)...) {
 				log.Warn("the configuration is risky", "reason", w)
 			}
-			return s.serve(ctx, open, hangup, log)
+			return s.serve(ctx, open, hangup)
 		},
 	}
 	addConfigFlag(cmd, &path)
@@ -93,12 +99,15 @@ func addConfigFlag(cmd *cobra.Command, path *string) {
 }
 
 // serve serves on the listeners of s, which are open, until ctx ends. At each
-// hangup the certificate is read again.
-func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan os.Signal, log *slog.Logger) (err error) {
-	if s.certificate != nil {
-		s.certificate.warn(log)
-		go s.certificate.watch(ctx, hangup, log)
+// hangup the configuration is read again.
+func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan os.Signal) (err error) {
+	log := s.log
+	for _, pair := range s.certificates.pairs {
+		pair.warn(log)
 	}
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.certificates.watch(watching, hangup, s.reload, log) }()
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
@@ -109,13 +118,18 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	stop()
 	log.Info("shutting down", "grace", shutdownGrace)
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
-	second, stop := signal.NotifyContext(grace, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	second, stopSignals := signal.NotifyContext(grace, os.Interrupt, syscall.SIGTERM)
+	defer stopSignals()
 	if s.server.Shutdown(second) != nil {
 		log.Warn("connections were cut, since they did not end in time")
+	}
+	select {
+	case <-watched: // nothing is replaced any more
+	case <-second.Done():
 	}
 	if err := s.close(); err != nil {
 		log.Warn("something did not end as it should", "error", err)

@@ -6,13 +6,12 @@ import (
 	"log/slog"
 	"strings"
 
-	"pop3gw/gateway"
 	"pop3gw/gateway/account"
 )
 
 // directory makes of [[users]] and [[routes]] who may log in, and where the
 // mail lies. It reads the secret files of users, but no passwd-file.
-func (c *config) directory(adapters map[string]gateway.Adapter, log *slog.Logger) (*account.Directory, error) {
+func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) (*account.Directory, error) {
 	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log}
 	var errs []error
 	for i, u := range c.Users {
@@ -42,8 +41,8 @@ func (c *config) directory(adapters map[string]gateway.Adapter, log *slog.Logger
 	return directory, nil
 }
 
-func (c *config) target(name string, adapters map[string]gateway.Adapter) account.Target {
-	t := account.Target{Adapter: adapters[name]}
+func (c *config) target(name string, adapters map[string]*builtAdapter) account.Target {
+	t := account.Target{Adapter: adapters[name].Adapter}
 	switch a := c.adapters[name]; a.Type {
 	case "maildir":
 		t.Folders = a.Maildir.Folders

@@ -28,10 +28,10 @@ func (c *config) check() error {
 	for i := range c.Listeners {
 		errs = append(errs, c.checkListener(i))
 	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		errs = append(errs, c.source.errorf("tls", "found one of certificate and key; they go together"))
+	errs = append(errs, c.checkPair("tls", &c.TLS.pairConfig, false))
+	for i := range c.TLS.Certificates {
+		errs = append(errs, c.checkPair(fmt.Sprintf("tls.certificates[%d]", i), &c.TLS.Certificates[i], true))
 	}
-	c.TLS.Certificate, c.TLS.Key = c.path(c.TLS.Certificate), c.path(c.TLS.Key)
 	if len(c.Users) == 0 && len(c.Routes) == 0 {
 		errs = append(errs, c.source.errorf("", "there is neither a [[users]] nor a [[routes]] table, so that nobody could log in; add one"))
 	}
@@ -57,16 +57,29 @@ func (c *config) check() error {
 	return errors.Join(errs...)
 }
 
+// checkPair makes the paths of a certificate and its key absolute.
+func (c *config) checkPair(key string, p *pairConfig, required bool) error {
+	switch {
+	case *p == (pairConfig{}) && required:
+		return c.source.errorf(key, "found neither certificate nor key; set both, or remove the table")
+	case (p.Certificate == "") != (p.Key == ""):
+		return c.source.errorf(key, "found one of certificate and key; they go together")
+	}
+	p.Certificate, p.Key = c.path(p.Certificate), c.path(p.Key)
+	return nil
+}
+
 func (c *config) checkListener(i int) error {
 	l := &c.Listeners[i]
 	key := fmt.Sprintf("listeners[%d].", i)
-	if l.TLS == "" && c.TLS == (tlsConfig{}) {
+	if l.TLS == "" && !c.TLS.isSet() {
 		l.TLS = "none"
 	}
 	errs := []error{
 		c.checkAddress(key+"address", l.Address, c.Listeners[:i]),
 		c.oneOf(key+"tls", &l.TLS, "stls", "none", "implicit"),
 		c.oneOf(key+"cleartext_login", &l.CleartextLogin, "loopback", "never", "always"),
+		c.oneOf(key+"tls_profile", &l.TLSProfile, modernTLS, legacyTLS),
 		c.eachOf(key+"mechanisms", l.Mechanisms, gateway.Mechanisms...),
 		c.eachOf(key+"workarounds", l.Workarounds, workaroundNUL, workaroundEndHeader),
 	}
@@ -79,10 +92,14 @@ func (c *config) checkListener(i int) error {
 		errs = append(errs, c.source.errorf(key+"mechanisms", "the list is empty, so that nobody could log in; leave the key out for the default"))
 	}
 	switch {
-	case l.TLS != "none" && c.TLS == (tlsConfig{}):
+	case l.TLS != "none" && !c.TLS.isSet():
 		errs = append(errs, c.source.errorf(key+"tls", `found %q, which needs a certificate; set certificate and key in [tls]`, l.TLS))
 	case l.TLS == "none" && l.CleartextLogin == "never":
 		errs = append(errs, c.source.errorf(key+"cleartext_login", `found "never" where tls is "none", so that nobody could log in; change one of them`))
+	case l.TLS == "none" && l.TLSProfile != modernTLS:
+		errs = append(errs, c.source.errorf(key+"tls_profile", `found %q where tls is "none"; remove it, or set tls`, l.TLSProfile))
+	case l.TLS == "none" && l.ClientCAFile != "":
+		errs = append(errs, c.source.errorf(key+"client_ca_file", `found %q where tls is "none"; remove it, or set tls`, l.ClientCAFile))
 	}
 	return errors.Join(errs...)
 }
@@ -157,6 +174,9 @@ func (c *config) warnings() []error {
 		key := fmt.Sprintf("listeners[%d].cleartext_login", i)
 		if slices.ContainsFunc(l.proxyFrom(), func(p netip.Prefix) bool { return p.Bits() == 0 }) {
 			warn(fmt.Sprintf("listeners[%d].proxy_protocol_from", i), "everybody is trusted to say which address they have, against limits and logs; name your balancers alone")
+		}
+		if l.TLSProfile == legacyTLS {
+			warn(fmt.Sprintf("listeners[%d].tls_profile", i), "\"legacy\" lets TLS 1.0 and 1.1, RSA key exchange, CBC and 3DES in: who records a session can read it once the key is known, and attacks on these are published; have it on a port of its own, for the devices that need it")
 		}
 		switch {
 		case l.TLS == "none" && l.CleartextLogin == "loopback" && len(l.ProxyProtocolFrom) > 0:

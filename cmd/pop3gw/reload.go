@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// liveKeys are the tables of the configuration that SIGHUP puts in force as a
+// whole. Of [[listeners]] it takes tls_profile and client_ca_file, of [log] the level.
+var liveKeys = []string{"adapters", "users", "routes", "login", "tls"}
+
+// reload reads the configuration again and puts in force what can be replaced
+// without ending a session; the rest is named in the log. Of a configuration that
+// cannot be used nothing is taken.
+func (s *service) reload() {
+	err := s.tryReload()
+	for _, err := range flatten(err) {
+		s.log.Error("the configuration was not reloaded; the one before stays in force", "error", err)
+	}
+	if err == nil {
+		s.log.Info("configuration reloaded", "file", s.config.source.path)
+	}
+	s.certificates.reload(s.log) // also what the configuration names no more, if it is wrong
+}
+
+func (s *service) tryReload() error {
+	c, err := loadConfig(s.config.source.path)
+	if err != nil {
+		return err
+	}
+	next, err := c.prepare(s)
+	if err != nil {
+		return err
+	}
+	if _, err := c.checkPasswdFiles(next.generation.directory); err != nil {
+		return errors.Join(err, s.accounts.discard(next.generation))
+	}
+	s.accounts.use(next.generation)
+	if len(next.pairs) > 0 { // else listeners would be without any, until the restart that closes them
+		s.certificates.use(next.pairs)
+	}
+	for _, l := range s.listeners {
+		i := slices.IndexFunc(c.Listeners, func(n listenerConfig) bool { return n.Address == l.address })
+		if i >= 0 && l.secure != nil && next.tls[i] != nil {
+			l.secure.settings.Store(next.tls[i])
+		}
+	}
+	if s.level != nil {
+		s.level.Set(c.Log.level())
+	}
+	for _, w := range append(c.warnings(), c.mechanismWarnings(next.generation.directory)...) {
+		s.log.Warn("the configuration is risky", "reason", w)
+	}
+	if keys := restartKeys(s.started, c); len(keys) > 0 {
+		s.log.Warn("some changes of the configuration need a restart", "keys", strings.Join(keys, ", "))
+	}
+	s.config = c
+	return nil
+}
+
+// restartKeys are the tables and keys that differ in two configurations and are
+// read at the start alone.
+func restartKeys(a, b *config) (keys []string) {
+	before, after := reflect.ValueOf(*a), reflect.ValueOf(*b)
+	for i := range before.NumField() {
+		key, ok := before.Type().Field(i).Tag.Lookup("toml")
+		if !ok || slices.Contains(liveKeys, key) {
+			continue
+		}
+		was, is := before.Field(i).Interface(), after.Field(i).Interface()
+		switch key {
+		case "listeners":
+			was, is = atStart(a.Listeners), atStart(b.Listeners)
+		case "log":
+			key, was, is = "log.format", a.Log.Format, b.Log.Format
+		}
+		if !reflect.DeepEqual(was, is) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// atStart are listeners without what is live.
+func atStart(listeners []listenerConfig) []listenerConfig {
+	listeners = slices.Clone(listeners)
+	for i := range listeners {
+		listeners[i].TLSProfile, listeners[i].ClientCAFile = "", ""
+	}
+	return listeners
+}
