@@ -24,7 +24,7 @@ type Adapter struct {
 	log     *slog.Logger
 	memory  memory
 	kept    kept
-	held    budget   // of messages that came out of order
+	held    *budget  // of messages that came out of order
 	updates counters // of sessions that removed messages, by lock
 
 	backoffs backoffs // of accounts that the server wants to be left alone
@@ -57,7 +57,7 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	a := &Adapter{options: o, link: l, locks: locks, log: log}
+	a := &Adapter{options: o, link: l, locks: locks, log: log, held: &heldByAll}
 	a.memory.store = kept
 	a.kept.period, a.kept.most = time.Duration(o.KeepConnections), o.MaxKeptConnections
 	return a, nil

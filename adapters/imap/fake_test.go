@@ -228,8 +228,12 @@ func (c *fakeConn) answerUID(verb, args string) {
 				c.send("* %d FETCH (UID %d RFC822.SIZE %d)", i+1, m.uid, size)
 				continue
 			}
-			body := m.raw
-			origin := ""
+			body, section, origin := m.raw, "", ""
+			if strings.Contains(rest, "[HEADER]") {
+				section = "HEADER"
+				body, _, _ = strings.Cut(body, "\r\n\r\n")
+				body = m.raw[:min(len(m.raw), len(body)+4)]
+			}
 			if _, partial, ok := strings.Cut(rest, "<"); ok {
 				var from, n int
 				fmt.Sscanf(partial, "%d.%d", &from, &n)
@@ -237,7 +241,7 @@ func (c *fakeConn) answerUID(verb, args string) {
 				body = body[from:min(len(body), from+n)]
 				origin = fmt.Sprintf("<%d>", from)
 			}
-			c.send("* %d FETCH (UID %d BODY[]%s {%d}\r\n%s)", i+1, m.uid, origin, len(body), body)
+			c.send("* %d FETCH (UID %d BODY[%s]%s {%d}\r\n%s)", i+1, m.uid, section, origin, len(body), body)
 		}
 	case "STORE":
 		for _, m := range c.messages {

@@ -24,15 +24,20 @@ const (
 var errReading = errors.New("the message before is still being read")
 
 // Retrieve implements gateway.Maildrop. For a few lines of a large message it
-// fetches piece by piece, as far as the reader is read.
+// fetches piece by piece, as far as the reader is read, and for none the header.
 func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error) {
 	if d.reading {
 		return nil, errReading
 	}
-	m := &message{ctx: ctx, d: d, i: i, retr: lines < 0}
-	// A line has an octet at least.
-	if size := d.Size(i); lines >= 0 && size > maxWholeForTop && int64(lines) < size {
-		m.section.Octets = firstPiece
+	m := &message{ctx: ctx, d: d, i: i}
+	switch size := d.Size(i); {
+	case lines == 0:
+		m.part, m.section.Name = header, "HEADER"
+	case lines > 0:
+		m.part = some
+		if size > maxWholeForTop && int64(lines) < size { // a line has an octet at least
+			m.section.Octets = firstPiece
+		}
 	}
 	if err := d.retry(ctx, examined, m.open); err != nil {
 		return nil, m.explain(err)
@@ -41,13 +46,22 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 	return m, nil
 }
 
+// part is how much of a message a client wants.
+type part int
+
+const (
+	whole  part = iota // RETR
+	header             // TOP with no lines
+	some               // TOP with a number of lines
+)
+
 // message reads a message, whole or in pieces.
 type message struct {
 	ctx     context.Context
 	d       *maildrop
 	i       int
-	retr    bool         // asked for by RETR, not by TOP
-	section link.Section // what body is; Octets is 0 for all of the message
+	part    part
+	section link.Section // what body is; Octets is 0 for all of the section
 	body    body
 	err     error // what Read ends with
 	closed  bool
@@ -142,6 +156,9 @@ func (m *message) Close() error {
 	m.d.reading = false
 	err := m.body.Close()
 	switch {
+	case m.err == nil && m.part == header: // the end of the header is enough for the reader
+		m.d.sequence.add(m)
+		return nil
 	case m.err == nil:
 		return nil // given up; what became of the connection shows later
 	case m.err != io.EOF:
@@ -149,10 +166,8 @@ func (m *message) Close() error {
 	case err != nil:
 		return m.explain(err)
 	}
-	if m.retr {
-		m.d.sequence.add(m.i)
-	}
-	if m.retr && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
+	m.d.sequence.add(m)
+	if m.part == whole && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
 		m.d.retrieved.add(m.i)
 	}
 	return nil

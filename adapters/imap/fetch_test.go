@@ -111,10 +111,11 @@ func TestTopInPieces(t *testing.T) {
 		pieces int
 		octets int // at most
 	}{
-		{"header", 0, nil, 2, 80 << 10},
+		{"header", 0, nil, 1, 60 << 10},
+		{"one line", 1, nil, 2, 80 << 10},
 		{"some lines", 1000, nil, 2, 80 << 10},
 		{"many lines", 20000, nil, 3, 400 << 10},
-		{"partial ignored", 0, func(c *fakeConn, command string) bool {
+		{"partial ignored", 1, func(c *fakeConn, command string) bool {
 			if strings.HasPrefix(command, "UID FETCH 10") {
 				c.answer("UID FETCH 10 (UID BODY.PEEK[])")
 				return true

@@ -17,39 +17,41 @@ import (
 
 const (
 	// Each window is larger than the one before: little is wasted on a client
-	// that soon stops, and one that goes on soon has windows of full size.
-	firstWindow  = 1 << 20
+	// that soon stops, and one that goes on soon has windows of full size. The
+	// first lasts for the round trip in which the second one comes, over most lines.
+	firstWindow  = 4 << 20
 	windowGrowth = 4
+	// headerOctets stands for a header in a window of them, in octets: how large
+	// each is nobody knows.
+	headerOctets = 4 << 10
 	// maxHeld bounds the memory for messages that came out of order, in octets
-	// of all sessions of an adapter.
+	// of all sessions of the process.
 	maxHeld = 256 << 20
 )
 
-// sequence counts the messages that were retrieved whole one after the other.
+// sequence is the message that a client got last, and how.
 type sequence struct {
-	next int // the index that continues it
-	n    int
+	next int // the index that continues it; 0 is no sequence
+	part part
 }
 
-// goesOn reports whether i goes on a sequence that was no coincidence.
-func (s *sequence) goesOn(i int) bool { return s.n >= 2 && i == s.next }
+// goesOn reports whether m is the second message in a row that the client gets in
+// the same way, or a later one.
+func (s *sequence) goesOn(m *message) bool { return s.next > 0 && m.i == s.next && m.part == s.part }
 
-// add notes that i was retrieved.
-func (s *sequence) add(i int) {
-	if i != s.next {
-		s.n = 0
-	}
-	s.next, s.n = i+1, s.n+1
-}
+// add notes that the client got m.
+func (s *sequence) add(m *message) { s.next, s.part = m.i+1, m.part }
 
-// ahead is a row of messages asked for before the client did, by index. They are
-// read as the client gets them: what is still to come waits at the server.
+// ahead is a row of messages, or of their headers, asked for before the client
+// did, by index. They are read as the client gets them: what is still to come
+// waits at the server.
 //
 // They are asked for in windows, a command for each. A window is asked for while
 // the one before it is still to come, so that the server always has something to
 // send.
 type ahead struct {
 	d      *maildrop
+	part   part
 	bodies *link.Bodies   // nil once all have come
 	taken  int            // behind the last message that the client got
 	latest int            // first of the latest window
@@ -64,7 +66,7 @@ type ahead struct {
 // those behind it. If m is to be fetched alone, it returns nil, and the
 // connection is free.
 func (d *maildrop) prefetched(m *message) (body, error) {
-	if a := d.ahead; a != nil && m.retr && m.i == a.taken && m.i < a.asked {
+	if a := d.ahead; a != nil && m.part == a.part && m.i == a.taken && m.i < a.asked {
 		b, err := a.take(m.ctx)
 		if b != nil || err != nil {
 			return b, err
@@ -76,12 +78,12 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 	}
 	d.stopAhead(m.ctx)
 	limit := int64(d.adapter.options.Prefetch)
-	if d.alone || !m.retr || !d.sequence.goesOn(m.i) || m.i+1 == d.Len() || d.Size(m.i) > limit {
+	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: limit}
+	if d.alone || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
 		return nil, nil
 	}
-	a := &ahead{d: d, taken: m.i, asked: m.i, room: limit}
 	var err error
-	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow()); err != nil {
+	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow(), m.section); err != nil {
 		return nil, err
 	}
 	d.ahead = a
@@ -112,13 +114,21 @@ func (d *maildrop) stopAhead(ctx context.Context) {
 	}
 }
 
+// size is about how many octets there are of message i.
+func (a *ahead) size(i int) int64 {
+	if a.part == header {
+		return min(a.d.Size(i), headerOctets)
+	}
+	return a.d.Size(i)
+}
+
 // grow adds a window and returns its UIDs, or "" if there is none to add.
 func (a *ahead) grow() string {
 	limit, first, end := int64(a.d.adapter.options.Prefetch), a.asked, a.asked
 	a.window = min(max(firstWindow, windowGrowth*a.window), limit)
 	// At least one message, but none that is too large for any window.
 	for octets := int64(0); end < a.d.Len(); end++ {
-		size := a.d.Size(end)
+		size := a.size(end)
 		if octets += size; size > limit || octets > a.window && end > first {
 			break
 		}
@@ -126,7 +136,7 @@ func (a *ahead) grow() string {
 	set, n := uidSet(a.d.messages.uids[first:end])
 	a.latest, a.asked = first, first+n
 	for i := first; i < a.asked; i++ {
-		a.octets += a.d.Size(i)
+		a.octets += a.size(i)
 	}
 	return set
 }
@@ -192,7 +202,7 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 
 // advance passes over the next message.
 func (a *ahead) advance() {
-	a.octets -= a.d.Size(a.taken)
+	a.octets -= a.size(a.taken)
 	a.taken++
 }
 
@@ -257,6 +267,9 @@ func (a *ahead) giveUp(ctx context.Context, why error) error {
 type heldBody struct{ *bytes.Reader }
 
 func (heldBody) Close() error { return nil }
+
+// heldByAll is the budget that all adapters share.
+var heldByAll budget
 
 // budget is how much memory is in use of what a number of sessions share. The
 // zero value has all maxHeld octets left.

@@ -15,13 +15,33 @@ import (
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/maildroptest"
+	"pop3gw/gateway/wire"
 )
+
+// wantTop checks what a client gets of TOP.
+func wantTop(t testing.TB, d gateway.Maildrop, i, lines int, raw string) {
+	t.Helper()
+	var got, want bytes.Buffer
+	body := wire.Body{Lines: lines}
+	r, err := d.Retrieve(t.Context(), i, lines)
+	if err == nil {
+		_, err = body.Copy(&got, r)
+		err = errors.Join(err, r.Close())
+	}
+	body.Copy(&want, strings.NewReader(raw))
+	if err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("TOP of message %d with %d lines is %.40q, %v; want %.40q", i, lines, got.Bytes(), err, want.Bytes())
+	}
+}
 
 // newSeries is a server with n messages that differ, of about size octets.
 func newSeries(n, size int) *fakeServer {
 	messages := make([]string, n)
 	for i := range messages {
 		messages[i] = fmt.Sprintf("%0*d", max(size+i%7, 1), i)
+		if size > 1000 { // for TOP
+			messages[i] = fmt.Sprintf("Subject: %d\r\n\r\nline\r\n%s", i, messages[i])
+		}
 	}
 	return newFake(messages...)
 }
@@ -83,12 +103,17 @@ func TestPrefetchRoundTrips(t *testing.T) {
 	for _, tt := range []struct {
 		prefetch    Octets
 		size        int
+		lines       int
 		least, most int // round trips
 	}{
-		{None, 3000, n, n},
-		{0, 3000, 3, 5},
-		{0, 100_000, 3, 12},
-		{256 << 10, 3000, 3, 8},
+		{None, 3000, -1, n, n},
+		{0, 3000, -1, 2, 3},
+		{0, 100_000, -1, 2, 6},
+		{256 << 10, 3000, -1, 2, 8},
+		{None, 3000, 0, n, n},
+		{0, 100_000, 0, 2, 3},
+		{64 << 10, 100_000, 0, 2, 20},
+		{0, 3000, 1, n, n},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSeries(n, tt.size)
@@ -103,10 +128,14 @@ func TestPrefetchRoundTrips(t *testing.T) {
 			}
 			begun := time.Now()
 			for i := range n {
-				wantMessage(t, d, i, s.messages[i].raw)
+				if tt.lines < 0 {
+					wantMessage(t, d, i, s.messages[i].raw)
+				} else {
+					wantTop(t, d, i, tt.lines, s.messages[i].raw)
+				}
 			}
 			if took := int(time.Since(begun) / roundTrip); took < tt.least || took > tt.most {
-				t.Errorf("prefetch %d, messages of %d octets: %d round trips, want %d to %d", tt.prefetch, tt.size, took, tt.least, tt.most)
+				t.Errorf("prefetch %d, messages of %d octets, %d lines: %d round trips, want %d to %d", tt.prefetch, tt.size, tt.lines, took, tt.least, tt.most)
 			}
 			if s.dialled() != 1 {
 				t.Errorf("%d connections", s.dialled())
@@ -128,16 +157,16 @@ func TestPrefetchOddAnswers(t *testing.T) {
 		single int // messages fetched alone, of 10
 		conns  int
 	}{
-		{"plain", func(c *fakeConn, answers []string) { all(c, answers); c.done("OK") }, 2, 1},
-		{"backwards", func(c *fakeConn, answers []string) { slices.Reverse(answers); all(c, answers); c.done("OK") }, 2, 1},
-		{"one is missing", func(c *fakeConn, answers []string) { all(c, slices.Delete(answers, 3, 4)); c.done("OK") }, 3, 1},
-		{"the first is missing", func(c *fakeConn, answers []string) { all(c, answers[1:]); c.done("OK") }, 3, 1},
-		{"the last is missing", func(c *fakeConn, answers []string) { all(c, answers[:len(answers)-1]); c.done("OK") }, 3, 1},
+		{"plain", func(c *fakeConn, answers []string) { all(c, answers); c.done("OK") }, 1, 1},
+		{"backwards", func(c *fakeConn, answers []string) { slices.Reverse(answers); all(c, answers); c.done("OK") }, 1, 1},
+		{"one is missing", func(c *fakeConn, answers []string) { all(c, slices.Delete(answers, 3, 4)); c.done("OK") }, 2, 1},
+		{"the first is missing", func(c *fakeConn, answers []string) { all(c, answers[1:]); c.done("OK") }, 2, 1},
+		{"the last is missing", func(c *fakeConn, answers []string) { all(c, answers[:len(answers)-1]); c.done("OK") }, 2, 1},
 		{"NIL", func(c *fakeConn, answers []string) {
-			answers[2] = "* 5 FETCH (UID 50 BODY[] NIL)\r\n"
+			answers[3] = "* 5 FETCH (UID 50 BODY[] NIL)\r\n"
 			all(c, answers)
 			c.done("NO [EXPUNGEISSUED] some are gone")
-		}, 3, 1},
+		}, 2, 1},
 		{"nothing", func(c *fakeConn, answers []string) { c.done("OK") }, 10, 1},
 		{"refused", func(c *fakeConn, answers []string) { c.done("NO [LIMIT] one at a time") }, 10, 1},
 		{"refused in the middle", func(c *fakeConn, answers []string) { all(c, answers[:4]); c.done("NO [LIMIT] enough") }, 6, 1},
@@ -152,7 +181,7 @@ func TestPrefetchOddAnswers(t *testing.T) {
 		}, 7, 1},
 		{"no UIDs", func(c *fakeConn, answers []string) {
 			for i, answer := range answers {
-				answers[i] = strings.Replace(answer, fmt.Sprintf("UID %d ", 10*(i+3)), "", 1)
+				answers[i] = strings.Replace(answer, fmt.Sprintf("UID %d ", 10*(i+2)), "", 1)
 			}
 			all(c, answers)
 			c.done("OK")
@@ -192,7 +221,7 @@ func TestPrefetchTruncated(t *testing.T) {
 	})))
 	d := s.open(t, Options{OnRetrieve: SeenOnRetrieve})
 	for i := range d.Len() {
-		if i != 3 {
+		if i != 2 {
 			wantMessage(t, d, i, s.messages[i].raw)
 			continue
 		}
@@ -209,7 +238,7 @@ func TestPrefetchTruncated(t *testing.T) {
 	}
 	d.Close()
 	for i, m := range s.messages {
-		if seen := slices.Contains(m.flags, `\Seen`); seen != (i != 3) {
+		if seen := slices.Contains(m.flags, `\Seen`); seen != (i != 2) {
 			t.Errorf("message %d is \\Seen: %v", i, seen)
 		}
 	}
@@ -302,6 +331,26 @@ func TestPrefetchStops(t *testing.T) {
 	}
 }
 
+// Headers and messages are asked for ahead apart from each other, and each change
+// from one to the other is right.
+func TestPrefetchHeaders(t *testing.T) {
+	s := newSeries(12, 2000)
+	d := s.open(t, Options{})
+	for i := range 6 {
+		wantTop(t, d, i, 0, s.messages[i].raw)
+	}
+	for _, i := range []int{6, 7, 8, 2, 3, 4} {
+		wantMessage(t, d, i, s.messages[i].raw)
+	}
+	wantTop(t, d, 5, 0, s.messages[5].raw)
+	wantTop(t, d, 6, 0, s.messages[6].raw)
+	wantTop(t, d, 7, 1, s.messages[7].raw)
+	wantMessage(t, d, 7, s.messages[7].raw)
+	if s.dialled() != 1 || s.seen("UID FETCH 20,30,40,50,60,70,80,90,100,110,120 (UID BODY.PEEK[HEADER])") != 1 {
+		t.Errorf("%d connections: %q", s.dialled(), s.commands)
+	}
+}
+
 // What comes out of order is kept as far as the memory goes.
 func TestPrefetchMemory(t *testing.T) {
 	backwards := together(func(c *fakeConn, answers []string) {
@@ -333,6 +382,7 @@ func TestPrefetchMemory(t *testing.T) {
 				}
 			}
 			a, log := s.adapter(t, Options{Prefetch: tt.prefetch})
+			a.held = new(budget)
 			a.held.take(tt.used)
 			d, err := a.Open(t.Context(), account(a))
 			if err != nil {
@@ -362,7 +412,7 @@ func TestPrefetchLargeMessages(t *testing.T) {
 	for i := range d.Len() {
 		wantMessage(t, d, i, s.messages[i].raw)
 	}
-	for _, want := range []string{"30,40", "50", "60", "70,80", "90", "100,110", "120"} {
+	for _, want := range []string{"20,30,40", "50", "60", "70,80", "90", "100,110", "120"} {
 		if s.seen("UID FETCH "+want+" (UID BODY") != 1 {
 			t.Errorf("UIDs %s were not fetched together: %q", want, s.commands)
 		}

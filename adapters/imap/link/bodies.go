@@ -5,33 +5,35 @@ import (
 	"io"
 )
 
-// Bodies are whole messages asked for at once, which come one after the other.
-// What has not been read waits at the server, and costs no memory here.
+// Bodies are messages, or a part of each, asked for at once, which come one after
+// the other. What has not been read waits at the server, and costs no memory here.
 type Bodies struct {
-	x    *exchange
-	body *Body // the last one that Next returned
+	x       *exchange
+	section Section
+	body    *Body // the last one that Next returned
 }
 
-// FetchBodies asks for the messages of set ("4,7:9"), without setting \Seen.
-// Nothing else can be done with the connection until Close or Abandon. ctx
+// FetchBodies asks for section of the messages of set ("4,7:9"). Nothing else can be done with the connection until Close or Abandon. ctx
 // governs sending alone.
-func (c *Conn) FetchBodies(ctx context.Context, set string) (*Bodies, error) {
+func (c *Conn) FetchBodies(ctx context.Context, set string, section Section) (*Bodies, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
 	}
-	x, err := c.exchange(context.WithoutCancel(ctx), fetchBodies(set))
+	x, err := c.exchange(context.WithoutCancel(ctx), fetchBodies(set, section))
 	if err != nil {
 		return nil, err
 	}
 	c.r.widen()
-	return &Bodies{x: x}, nil
+	return &Bodies{x: x, section: section}, nil
 }
 
-func fetchBodies(set string) string { return "UID FETCH " + set + " (UID " + Section{}.String() + ")" }
+func fetchBodies(set string, section Section) string {
+	return "UID FETCH " + set + " (UID " + section.String() + ")"
+}
 
 // More asks for more messages, before the others have come. It may be called
 // while a body is read, and not after Next has returned an error.
-func (b *Bodies) More(set string) error { return b.x.send(fetchBodies(set)) }
+func (b *Bodies) More(set string) error { return b.x.send(fetchBodies(set, b.section)) }
 
 // Next returns the next message, in the server's order. The one before must have
 // been closed. After the last the error is io.EOF, or an *imap.Error where the
@@ -67,7 +69,7 @@ func (b *Bodies) next(unwatch func() bool) (*Body, error) {
 		case !more:
 			return nil, io.EOF
 		}
-		body := &Body{x: b.x, unwatch: unwatch, items: items}
+		body := &Body{x: b.x, section: b.section, unwatch: unwatch, items: items}
 		found, err := body.scan()
 		if err != nil {
 			return nil, b.x.fail(err)

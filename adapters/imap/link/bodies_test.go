@@ -67,7 +67,7 @@ func TestFetchBodies(t *testing.T) {
 					u.send(u.expect("NOOP"), "% OK\n")
 				}
 			})
-			b, err := c.FetchBodies(context.Background(), "7:8")
+			b, err := c.FetchBodies(context.Background(), "7:8", Section{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestBodiesMore(t *testing.T) {
 				u.send("", answer)
 				u.send(u.expect("NOOP"), "% OK\n")
 			})
-			b, err := c.FetchBodies(context.Background(), "7")
+			b, err := c.FetchBodies(context.Background(), "7", Section{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +152,7 @@ func TestBodiesAbandoned(t *testing.T) {
 					u.send(u.expect("NOOP"), "% OK\n")
 				}
 			})
-			b, err := c.FetchBodies(context.Background(), "7:8")
+			b, err := c.FetchBodies(context.Background(), "7:8", Section{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestBodiesContext(t *testing.T) {
 		u.line()
 	})
 	first, cancel := context.WithCancel(context.Background())
-	b, err := c.FetchBodies(first, "7:8")
+	b, err := c.FetchBodies(first, "7:8", Section{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestBodyInPieces(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := c.FetchBodies(t.Context(), "7:8")
+			b, err := c.FetchBodies(t.Context(), "7:8", Section{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -277,7 +277,7 @@ func TestWideBuffer(t *testing.T) {
 		}
 	})
 	for range 3 {
-		b, err := c.FetchBodies(t.Context(), "7")
+		b, err := c.FetchBodies(t.Context(), "7", Section{})
 		if err != nil {
 			t.Fatal(err)
 		}
