@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strconv"
 	"time"
@@ -23,7 +22,7 @@ const (
 // client is a POP3 session. It spends as little as it can: its time is part of
 // every figure.
 type client struct {
-	nc         net.Conn
+	nc         stream
 	until      time.Time   // the deadline that nc has
 	forget     func() bool // drops the watch on the context
 	buf        []byte
@@ -31,18 +30,15 @@ type client struct {
 }
 
 // dial connects and reads the greeting. The connection ends with ctx.
-func dial(ctx context.Context, addr string) (*client, error) {
+func (d dialer) dial(ctx context.Context, addr string) (*client, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	// Keep-alive would be four more system calls.
-	nc, err := (&net.Dialer{KeepAlive: -1}).DialTCP(ctx, "tcp", netip.AddrPort{}, to)
-	if err != nil {
+	c := &client{buf: make([]byte, 4<<10)}
+	if c.nc, c.forget, err = d(ctx, to); err != nil {
 		return nil, err
 	}
-	c := &client{nc: nc, buf: make([]byte, 4<<10)}
-	c.forget = context.AfterFunc(ctx, func() { nc.Close() })
 	c.wait()
 	if _, err := c.status(); err != nil {
 		c.close()
@@ -57,8 +53,8 @@ func (c *client) close() {
 }
 
 // logIn is dial, USER and PASS.
-func logIn(ctx context.Context, addr, user string) (*client, error) {
-	c, err := dial(ctx, addr)
+func (d dialer) logIn(ctx context.Context, addr, user string) (*client, error) {
+	c, err := d.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 // poller polls one server as a mail client does, and keeps its buffers.
 type poller struct {
+	dial       dialer
 	addr       string
 	list, uidl []byte
 	checked    map[string]answers // by user
@@ -29,7 +30,7 @@ type answers struct {
 // stopped.
 func (p *poller) poll(ctx context.Context, b mailbox) (time.Duration, error) {
 	begin := time.Now()
-	c, err := logIn(ctx, p.addr, b.user)
+	c, err := p.dial.logIn(ctx, p.addr, b.user)
 	if err != nil {
 		return 0, err
 	}
@@ -69,7 +70,7 @@ func (p *poller) check(got answers, b mailbox) error {
 
 // polls is the median time in ms of n sessions.
 func polls(ctx context.Context, addr string, b mailbox, n int) (float64, error) {
-	p := poller{addr: addr}
+	p := poller{dial: alone, addr: addr}
 	var times []float64
 	for range n {
 		took, err := p.poll(ctx, b)
@@ -84,8 +85,8 @@ func polls(ctx context.Context, addr string, b mailbox, n int) (float64, error) 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // listed logs in and asks for the sizes.
-func listed(ctx context.Context, addr, user string) (*client, []int64, error) {
-	c, err := logIn(ctx, addr, user)
+func (d dialer) listed(ctx context.Context, addr, user string) (*client, []int64, error) {
+	c, err := d.logIn(ctx, addr, user)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +104,7 @@ func listed(ctx context.Context, addr, user string) (*client, []int64, error) {
 // download gets the first n messages with up to window RETRs under way and
 // returns MB/s, from the first RETR to the last octet.
 func download(ctx context.Context, addr, user string, n, window int) (float64, error) {
-	c, sizes, err := listed(ctx, addr, user)
+	c, sizes, err := dialer(alone).listed(ctx, addr, user)
 	if err != nil {
 		return 0, err
 	}
@@ -141,7 +142,7 @@ func download(ctx context.Context, addr, user string, n, window int) (float64, e
 
 // bigMessage gets message 1: MB/s, and the ms until its first octet.
 func bigMessage(ctx context.Context, addr, user string) (rate, first float64, err error) {
-	c, sizes, err := listed(ctx, addr, user)
+	c, sizes, err := dialer(alone).listed(ctx, addr, user)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -172,7 +173,7 @@ func storm(ctx context.Context, addr string, boxes []mailbox, clients int, lasti
 	begin := time.Now()
 	for k := range clients {
 		all.Go(func() {
-			p := poller{addr: addr}
+			p := poller{dial: amongMany, addr: addr}
 			var mine []float64
 			var failed error
 			for i := k; time.Since(begin) < lasting && failed == nil; i = (i + clients) % len(boxes) {
@@ -199,7 +200,7 @@ func storm(ctx context.Context, addr string, boxes []mailbox, clients int, lasti
 // pipelined sends NOOP, LIST n and UIDL n for each message in turn, n commands
 // in all, without waiting for replies: commands a second.
 func pipelined(ctx context.Context, addr, user string, n int) (float64, error) {
-	c, err := logIn(ctx, addr, user)
+	c, err := dialer(alone).logIn(ctx, addr, user)
 	if err != nil {
 		return 0, err
 	}
@@ -274,7 +275,7 @@ func idle(ctx context.Context, s *server, boxes []mailbox) (float64, error) {
 		}
 	}()
 	for _, b := range boxes {
-		c, sizes, err := listed(ctx, s.addr, b.user)
+		c, sizes, err := dialer(amongMany).listed(ctx, s.addr, b.user)
 		if err != nil {
 			return 0, fmt.Errorf("session %d: %w", len(open)+1, err)
 		}

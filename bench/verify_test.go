@@ -128,7 +128,7 @@ func everything(ctx context.Context, t *testing.T, addr, maildir string) error {
 	if _, err := pipelined(ctx, addr, "ann", 10); err != nil {
 		return err
 	}
-	c, err := logIn(ctx, addr, "ann")
+	c, err := dialer(alone).logIn(ctx, addr, "ann")
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func TestLargeMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	c, err := logIn(t.Context(), s.addr(), "ann")
+	c, err := dialer(alone).logIn(t.Context(), s.addr(), "ann")
 	if err != nil {
 		t.Fatal(err)
 	}

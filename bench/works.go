@@ -212,7 +212,7 @@ func (l *lab) checked(c contender, s *server, box mailbox, n int) contender {
 		if err := prepare(ctx); err != nil {
 			return err
 		}
-		session, err := logIn(ctx, s.addr, box.user)
+		session, err := dialer(alone).logIn(ctx, s.addr, box.user)
 		if err != nil {
 			return err
 		}

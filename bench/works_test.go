@@ -172,7 +172,7 @@ func BenchmarkPoll(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.close()
-	p := poller{addr: s.addr()}
+	p := poller{dial: alone, addr: s.addr()}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := p.poll(b.Context(), box); err != nil {
