@@ -220,19 +220,24 @@ func (s *session) called(name string) {
 func (s *session) enter(mechanism string, authenticate func(ctx context.Context) (Account, error)) error {
 	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
+	start := time.Now()
+	s.attempt(mechanism)
 	account, maildrop, err := open(ctx, authenticate)
 	if err != nil {
 		var bad badCommand
 		if s.ended != "" || errors.As(err, &bad) || errors.Is(err, errCancelled) {
 			return err
 		}
+		s.attempted(mechanism, account.Adapter, time.Since(start), err)
 		return s.loginFailed(ctx, mechanism, err)
 	}
-	s.login = account.Name
+	s.attempted(mechanism, account.Adapter, time.Since(start), nil)
+	s.login, s.adapter = account.Name, account.Adapter
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
 	s.drop.reset()
 	s.state = transaction
-	s.log.Info("login", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
+	s.reached(Transaction)
+	s.log.Info("login", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "user", s.login,
 		"messages", s.drop.count, "octets", s.drop.octets)
 	s.conn.reply("+OK", s.drop.totals())
 	return nil
@@ -281,8 +286,9 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error) 
 	if !errors.As(err, &e) {
 		e = &Error{Code: CodeSysTemp, Text: "internal error, try again later", Err: err}
 	}
-	s.log.Warn("login failed", "user", s.login, "mechanism", mechanism, "remote", s.addr.String(), "tls", s.tlsName(),
-		"reply", e.reply(), "error", e.Err)
+	// What the client wrote comes last: packaging/fail2ban relies on it.
+	s.log.Warn("login failed", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "reply", e.reply(),
+		"user", s.login, "error", e.Err)
 	if e.Code == CodeAuth {
 		s.failures++
 		delay := min(s.limits.LoginFailureDelay<<min(s.failures-1, 16), maxFailureDelay)
@@ -325,7 +331,7 @@ func (s *session) startTLS() error {
 		s.cause = err
 		return s.end("TLS failed")
 	}
-	s.tls = s.conn.tlsState()
+	s.secured(s.conn.tlsState())
 	return nil
 }
 

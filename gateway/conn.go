@@ -57,6 +57,9 @@ type conn struct {
 	out          []byte // pending output, in one of writeBuffers; nil when there is none
 	writeTimeout time.Duration
 	writeErr     error
+
+	bodyBegan time.Time // when the last message's first octets came
+	activity  activity
 }
 
 func newConn(nc net.Conn, writeTimeout time.Duration) *conn {
@@ -140,7 +143,9 @@ func (c *conn) fill(deadline time.Time) error {
 	}
 	nc.SetReadDeadline(deadline)
 	c.mu.Unlock()
+	c.activity.awaits()
 	n, err := nc.Read(c.readBuf[c.end:])
+	c.activity.reads(n)
 	c.end += n
 	if n > 0 {
 		return nil
@@ -226,7 +231,9 @@ func (c *conn) flush() error {
 // takes nothing at all is not.
 func (c *conn) send(p []byte) (int, error) {
 	c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	c.activity.publish()
 	n, err := c.nc.Write(p)
+	c.activity.writes(n)
 	if c.records != nil && err == nil {
 		err = c.records.flush()
 	}
@@ -282,6 +289,7 @@ func (c *conn) copyChunk(e *wire.Encoder, r io.Reader, text string, begun bool) 
 	n, err := r.Read(chunk[:])
 	if n > 0 {
 		if !begun {
+			c.bodyBegan = time.Now()
 			c.reply("+OK", text)
 		}
 		c.out = e.Append(c.room(2*n), chunk[:n])

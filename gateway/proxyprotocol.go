@@ -58,6 +58,7 @@ func (s *session) identify() bool {
 	if client, ok := header.SourceAddr.(*net.TCPAddr); ok && !header.Command.IsLocal() {
 		s.addr = client.AddrPort().Addr().Unmap()
 		s.local = balancer.IsLoopback() && s.addr.IsLoopback()
+		s.identified()
 	}
 	if full := s.server.move(s.conn, blockOf(s.addr), s.limits); full != "" {
 		s.log.Warn("connection refused", "remote", s.addr.String(), "reason", full)

@@ -120,7 +120,7 @@ func TestProxyHeader(t *testing.T) {
 				if got := c.rest(); !strings.HasSuffix(got, "+OK 0 messages removed, bye\r\n") {
 					t.Errorf("got %q", got)
 				}
-				want := " via=" + balancer + " user=alice mechanism=USER remote=" + tt.client + " "
+				want := " via=" + balancer + " remote=" + tt.client + ` tls="TLS 1.3" mechanism=USER user=alice `
 				if !strings.Contains(log.String(), want) {
 					t.Errorf("no %q in\n%s", want, log)
 				}
@@ -187,7 +187,7 @@ func TestUntrustedProxyHeader(t *testing.T) {
 	o.ProxyFrom = fromBalancer
 	address, log := serveLogged(t, o, gateway.Limits{})
 	io.WriteString(connectFrom(t, "127.0.0.3", address, nil), "USER alice\r\nPASS x\r\nQUIT\r\n")
-	waitFor(t, log, `msg=login session=\S+ user=alice mechanism=USER remote=127.0.0.3`)
+	waitFor(t, log, `msg=login session=\S+ remote=127.0.0.3 tls=none mechanism=USER user=alice `)
 }
 
 // A balancer that asks whether the server lives leaves no line at level info.

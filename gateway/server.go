@@ -26,6 +26,9 @@ type Server struct {
 	Accounts Accounts     // required
 	Log      *slog.Logger // nil is slog.Default()
 	Limits   Limits
+	Observer Observer // nil is none
+
+	live live
 
 	mu        sync.Mutex
 	closed    bool
@@ -63,6 +66,8 @@ type ListenerOptions struct {
 	Mechanisms     []string // of Mechanisms; nil is DefaultMechanisms
 	ReplaceNUL     bool     // as wire.Body's
 	EndHeader      bool     // as wire.Body's
+
+	counts *listenerCounts // set by Serve
 }
 
 func (o ListenerOptions) offers(mechanism string) bool {
@@ -101,6 +106,7 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 		delete(s.listeners, l)
 	}()
 
+	o.counts = s.live.listener(l.Addr().String())
 	limits := s.Limits.withDefaults()
 	pause := acceptPause
 	for {
@@ -148,6 +154,7 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 		block = netip.Prefix{} // until the header says who the client is
 	}
 	if full := s.admit(c, block, limits); full != "" {
+		s.observer().Refused(o.counts.address, full)
 		s.log().Warn("connection refused", "remote", addr.String(), "reason", full)
 		if !o.Implicit {
 			c.writeTimeout = time.Second
@@ -170,6 +177,7 @@ func (s *Server) serve(c *conn, o ListenerOptions, limits Limits, addr netip.Add
 		server: s, conn: c, options: o, limits: limits, ctx: c.ctx, started: time.Now(),
 		addr: addr, local: addr.IsLoopback(), id: id, log: s.log().With("session", id), state: authorization,
 	}
+	s.live.add(sess)
 	defer sess.finish()
 	defer sess.rescue()
 	defer sess.closeMaildrop()

@@ -25,6 +25,7 @@ type state map[string]command
 // follows the keyword, whole. Both are good until the next line is read. They write their +OK themselves; an error they
 // return is written as -ERR.
 type command struct {
+	id       uint8 // for counting
 	min, max int
 	run      func(s *session, args [][]byte) error
 	line     func(s *session, rest []byte) error
@@ -57,6 +58,7 @@ func init() { // not in the declarations: the commands refer to the states
 		"TOP":  {min: 2, max: 2, run: (*session).top},
 		"UIDL": {max: 1, run: (*session).uidl},
 	}
+	numberCommands(authorization, transaction)
 }
 
 // badCommand is a mistake of the client's in words for it. Too many of them end
@@ -93,9 +95,10 @@ type session struct {
 	utf8On    bool
 	args      [2][]byte // of the current command
 
-	drop  *snapshot // in TRANSACTION
-	held  io.Closer // of drop's account; may be nil
-	stats struct {
+	adapter Adapter   // of drop
+	drop    *snapshot // in TRANSACTION
+	held    io.Closer // of drop's account; may be nil
+	stats   struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
 	}
@@ -151,10 +154,12 @@ func (s *session) step() {
 func (s *session) dispatch(line []byte) error {
 	cmd, err := wire.ParseCommand(line)
 	if err != nil {
+		s.conn.activity.begins(otherCommand)
 		return badCommand(err.Error())
 	}
 	c, ok := s.state[string(cmd.Keyword)]
 	if !ok {
+		s.conn.activity.begins(otherCommand)
 		_, beforeLogin := authorization[string(cmd.Keyword)]
 		_, afterLogin := transaction[string(cmd.Keyword)]
 		switch {
@@ -165,6 +170,7 @@ func (s *session) dispatch(line []byte) error {
 		}
 		return badCommand("unknown command")
 	}
+	s.conn.activity.begins(c.id)
 	if c.line != nil {
 		return c.line(s, cmd.Rest)
 	}
@@ -223,8 +229,12 @@ func (s *session) end(why string) error {
 	return errEnded
 }
 
-// shutDown ends the session because the server ends.
+// shutDown ends the session because the server ends, or an operator wants it to.
 func (s *session) shutDown() error {
+	if s.conn.activity.kicked.Load() {
+		s.conn.reply("-ERR", "[SYS/TEMP] session was ended by the operator, nothing was removed")
+		return s.end("kicked")
+	}
 	s.conn.reply("-ERR", "[SYS/TEMP] server is shutting down, nothing was removed")
 	return s.end("server shutdown")
 }
@@ -278,7 +288,9 @@ func (s *session) closeMaildrop() {
 // finish closes the connection and writes the session's line into the log.
 func (s *session) finish() {
 	defer s.conn.close()
-	attrs := []any{"user", s.login, "remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended,
+	s.server.live.remove(s)
+	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))
+	attrs := []any{"remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended, "user", s.login,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}
 	if err := cmp.Or(s.cause, s.conn.writeErr); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"pop3gw/gateway/wire"
 )
@@ -57,6 +58,8 @@ func (s *session) retr(args [][]byte) error {
 		return err
 	}
 	s.stats.retrieved++
+	s.conn.activity.messages.Add(1)
+	s.server.live.totals.retrieved.Add(1)
 	if octets != s.drop.size(i) {
 		s.drop.correct(i, octets)
 		// What EndHeader adds is this listener's, not the message's.
@@ -84,6 +87,7 @@ func (s *session) top(args [][]byte) error {
 		return err
 	}
 	s.stats.topped++
+	s.server.live.totals.topped.Add(1)
 	return nil
 }
 
@@ -91,12 +95,17 @@ func (s *session) top(args [][]byte) error {
 // client; after it nothing but the end of the connection tells a message that
 // broke off from a complete one, so the final dot is never written.
 func (s *session) send(i, lines int, text string) (octets int64, err error) {
+	s.conn.activity.publish()
+	start := time.Now()
 	r, err := s.drop.maildrop.Retrieve(s.ctx, i, lines)
 	if err != nil {
 		return 0, err
 	}
 	e := wire.Body{Lines: lines, ReplaceNUL: s.options.ReplaceNUL, EndHeader: s.options.EndHeader}.Encoder()
 	begun, err := s.conn.copyBody(&e, r, text, s.drop.size(i))
+	if begun && lines < 0 {
+		s.server.observer().FirstOctet(s.adapter, s.conn.bodyBegan.Sub(start))
+	}
 	closeErr := r.Close()
 	if lines < 0 && err == nil { // TOP may have closed the reader early
 		err = closeErr
@@ -178,15 +187,19 @@ func (s *session) update() (removed int, err error) {
 	if len(marked) == 0 {
 		return 0, nil
 	}
+	s.reached(Update)
+	start := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
 	defer cancel()
 	err = s.drop.maildrop.Delete(ctx, marked, func(i int) {
 		removed++
 		s.stats.removed++
+		s.server.live.totals.removed.Add(1)
 		s.log.Info("message removed", "user", s.login, "number", s.drop.number(i), "uid", s.uid(i), "octets", s.drop.size(i))
 	})
 	if err == nil && removed < len(marked) {
 		err = fmt.Errorf("only %d of %d messages were reported as removed", removed, len(marked))
 	}
+	s.server.observer().Update(s.adapter, time.Since(start), err)
 	return removed, err
 }

@@ -29,7 +29,7 @@ func TestServeBehindBalancer(t *testing.T) {
 	c.do("+OK", "USER bob")
 	c.do("+OK", "PASS secret")
 	c.do("+OK", "QUIT")
-	p.out.find(t, `msg=login session=\S+ via=127.0.0.1 user=bob mechanism=USER remote=198.51.100.7 `)
+	p.out.find(t, `msg=login session=\S+ via=127.0.0.1 remote=198.51.100.7 tls="TLS 1.3" mechanism=USER user=bob `)
 
 	named := write(t, dir, "named.toml", strings.Replace(string(text), "\"127.0.0.1:0\"", fmt.Sprintf("%q\nproxy_protocol_from = [\"127.0.0.1\"]", address), 1))
 	if stdout, stderr, code := pop3gw(t, "", "health", "--config", named); code != 0 || stdout+stderr != "" {
