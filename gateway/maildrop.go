@@ -92,6 +92,25 @@ type Account struct {
 	// configuration that another one has replaced; nil for nothing. It is closed
 	// once: behind the maildrop, or when none could be opened.
 	Held io.Closer
+
+	// Tokens, where it is not nil, makes the tokens that Upstream.User is logged
+	// in with, in place of Upstream.Password.
+	Tokens Tokens
+}
+
+// Tokens makes bearer tokens for one mailbox. It is safe for concurrent use.
+// Errors are as for Adapter.Open: CodeAuth says that the owner of the mailbox must
+// consent again.
+type Tokens interface {
+	// Authorization names what the tokens are made of. As long as it is the
+	// same, a connection that was logged in with one of them may go on after
+	// that token's end.
+	Authorization(ctx context.Context) (string, error)
+
+	// Token returns a token that is good now. refused is one that the store did
+	// not take, or "": another is returned then, or the same where there is no
+	// hope in another.
+	Token(ctx context.Context, refused string) (string, error)
 }
 
 // Credentials are what a client presents to prove who it is, or what the

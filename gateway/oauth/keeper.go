@@ -1,0 +1,223 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"pop3gw/gateway"
+)
+
+// maxHeld bounds the tokens that a Keeper has at hand. Of others it asks the
+// store, or the provider.
+const maxHeld = 10000
+
+// Keeper keeps grants under names, and makes tokens of them for sessions. It is
+// safe for concurrent use.
+type Keeper struct {
+	store   Store
+	keyFile string
+	log     *slog.Logger
+
+	mu   sync.Mutex
+	key  *Key
+	held map[string]*held
+}
+
+// NewKeeper returns a keeper of what is in store. keyFile is the path of the key
+// that it is sealed with, which is made when the first grant is stored. log may
+// be nil.
+func NewKeeper(store Store, keyFile string, log *slog.Logger) *Keeper {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Keeper{store: store, keyFile: keyFile, log: log, held: make(map[string]*held)}
+}
+
+// ErrNoGrant says that nothing was granted under a name.
+var ErrNoGrant = errors.New("it was never authorised")
+
+// Put stores a grant under the name of an account, in place of any other.
+func (k *Keeper) Put(ctx context.Context, name string, g *Grant) error {
+	key, err := k.keyFor(ctx, true)
+	if err != nil {
+		return err
+	}
+	_, err = k.save(ctx, key, name, g, 0)
+	return err
+}
+
+// Grant returns what is stored under a name. It is ErrNoGrant if nothing is.
+func (k *Keeper) Grant(ctx context.Context, name string) (*Grant, error) {
+	g, _, err := k.load(ctx, name)
+	return g, err
+}
+
+// Names are those that something is stored under, in order.
+func (k *Keeper) Names(ctx context.Context) ([]string, error) { return k.store.Names(ctx) }
+
+// Revoke ends a grant at its provider, where that can be, and removes it. If the
+// provider fails to, the grant stays. It is ErrNoGrant if there is none.
+func (k *Keeper) Revoke(ctx context.Context, p *Provider, name string) (revoked bool, err error) {
+	holder := rand.Text()
+	release, err := k.lease(ctx, name, holder)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	g, _, err := k.load(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	if revoked, err = p.revoke(ctx, g.Refresh); err != nil {
+		return false, err
+	}
+	return revoked, k.store.Remove(ctx, name)
+}
+
+// Remove removes what is stored under a name, whatever it is, and leaves it in
+// force at the provider. It is ErrNoGrant if nothing is.
+func (k *Keeper) Remove(ctx context.Context, name string) error {
+	_, found, err := k.store.Load(ctx, name)
+	if err == nil && !found {
+		return ErrNoGrant
+	}
+	return errors.Join(err, k.store.Remove(ctx, name))
+}
+
+// Key returns the key, which makes is true for the first use of. It is ErrNoKey
+// if there is none and nothing was stored with one.
+func (k *Keeper) keyFor(ctx context.Context, makes bool) (*Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != nil {
+		return k.key, nil
+	}
+	key, err := ReadKey(k.keyFile)
+	if errors.Is(err, ErrNoKey) {
+		names, err := k.store.Names(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(names) > 0 {
+			return nil, fmt.Errorf("%w: %s is missing, and %d authorisations were stored with it; put it back, or remove them with \"pop3gw oauth revoke --local NAME\"",
+				ErrNoKey, k.keyFile, len(names))
+		}
+		if !makes {
+			return nil, ErrNoKey
+		}
+		if key, err = MakeKey(k.keyFile); err != nil {
+			return nil, fmt.Errorf("making the key file: %w", err)
+		}
+		k.log.Info("a key was made, with which authorisations are stored", "file", k.keyFile)
+	} else if err != nil {
+		return nil, err
+	}
+	k.key = key
+	return key, nil
+}
+
+// load returns a grant and its revision.
+func (k *Keeper) load(ctx context.Context, name string) (*Grant, int64, error) {
+	s, found, err := k.store.Load(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !found {
+		return nil, 0, ErrNoGrant
+	}
+	g, err := k.open(ctx, name, s)
+	return g, s.Revision, err
+}
+
+func (k *Keeper) open(ctx context.Context, name string, s Stored) (*Grant, error) {
+	key, err := k.keyFor(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := key.Open(name, s.Data)
+	if err != nil {
+		return nil, fmt.Errorf("the authorisation of %q cannot be read: %w", name, err)
+	}
+	return decodeGrant(plain)
+}
+
+func (k *Keeper) save(ctx context.Context, key *Key, name string, g *Grant, old int64) (int64, error) {
+	plain, err := g.encode()
+	if err != nil {
+		return 0, err
+	}
+	return k.store.Save(ctx, name, key.Seal(name, plain), old)
+}
+
+const (
+	// leaseTime is how long another process waits for one that refreshes and
+	// does not come back.
+	leaseTime = requestTimeout + 15*time.Second
+	// leasePoll is how often it looks.
+	leasePoll = 100 * time.Millisecond
+)
+
+// lease waits until it has the lease on a name.
+func (k *Keeper) lease(ctx context.Context, name, holder string) (release func(), err error) {
+	for {
+		got, err := k.store.Lease(ctx, name, holder, time.Now().Add(leaseTime))
+		if err != nil {
+			return nil, err
+		}
+		if got {
+			return func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+				defer cancel()
+				if err := k.store.Release(ctx, name, holder); err != nil {
+					k.log.Warn("a lease was not released, and ends by itself", "name", name, "error", err)
+				}
+			}, nil
+		}
+		select {
+		case <-time.After(leasePoll):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process refreshes the token of %q and does not end: %w", name, ctx.Err())
+		}
+	}
+}
+
+// Tokens makes tokens for a mailbox, whose owner at the mail server is user: of
+// what is stored under name where the provider wants a consent.
+func (k *Keeper) Tokens(p *Provider, name, user string) gateway.Tokens {
+	s := &source{keeper: k, provider: p, name: name, user: user}
+	switch p.options.Grant {
+	case GrantClient:
+		s.key = "client " + p.name + " " + p.options.ClientID
+	case GrantServiceAccount:
+		s.key = "service account " + p.name + " " + p.account.Email + " " + user
+	default:
+		s.key = "user " + p.name + " " + name
+	}
+	return s
+}
+
+// hold returns what is at hand of a source.
+func (k *Keeper) hold(s *source) *held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h := k.held[s.key]
+	if h != nil {
+		return h
+	}
+	for key, other := range k.held {
+		if len(k.held) < maxHeld {
+			break
+		}
+		if other.idle() {
+			delete(k.held, key)
+		}
+	}
+	h = &held{holder: rand.Text()}
+	k.held[s.key] = h
+	return h
+}
