@@ -94,7 +94,7 @@ func (s *session) apop(args [][]byte) error {
 func (s *session) saslMechanisms() []string {
 	var names []string
 	for _, name := range Mechanisms {
-		if (saslExchanges[name] != nil || name == scramMechanism) && s.permit(name) == nil {
+		if (saslExchanges[name] != nil || name == scramMechanism || name == externalMechanism) && s.permit(name) == nil {
 			names = append(names, name)
 		}
 	}
@@ -151,7 +151,7 @@ func (s *session) auth(args [][]byte) error {
 	}
 	mechanism := strings.ToUpper(string(args[0]))
 	exchange := saslExchanges[mechanism]
-	if exchange == nil && mechanism != scramMechanism {
+	if exchange == nil && mechanism != scramMechanism && mechanism != externalMechanism {
 		return badCommand("unknown authentication mechanism")
 	}
 	if err := s.permit(mechanism); err != nil {
@@ -179,8 +179,11 @@ func (s *session) auth(args [][]byte) error {
 		}
 		return decode(line)
 	}
-	if mechanism == scramMechanism {
+	switch mechanism {
+	case scramMechanism:
 		return s.scram(respond)
+	case externalMechanism:
+		return s.external(respond)
 	}
 	credentials, err := exchange(respond)
 	if err != nil {
@@ -263,7 +266,7 @@ func open(ctx context.Context, authenticate func(ctx context.Context) (Account, 
 func (s *session) authenticate(ctx context.Context, client Credentials) (Account, error) {
 	switch {
 	// An empty password is a login without one in some directories.
-	case client.User == "" || client.Password == "" && client.Digest == "" && client.Token == "":
+	case client.User == "" || client.Password == "" && client.Digest == "" && client.Token == "" && !client.Certified:
 		return Account{}, Refused(errors.New("name or password is empty"))
 	case len(client.User) > maxName || len(client.Identity) > maxName:
 		return Account{}, Refused(errors.New("name is too long"))

@@ -54,6 +54,7 @@
 //	RFC 2449  CAPA, response codes         Yes; EXPIRE and LOGIN-DELAY are not announced, as there are none
 //	RFC 2595  STLS                         Yes
 //	RFC 3206  AUTH, SYS/TEMP, SYS/PERM     Yes
+//	RFC 4422  EXTERNAL                     Yes, by TLS client certificates
 //	RFC 4616  PLAIN                        Yes; SASLprep is left to who checks the password
 //	RFC 5034  AUTH                         Yes, with PLAIN, LOGIN, XOAUTH2; no mechanism has a security layer
 //	RFC 5802  SCRAM                        No

@@ -126,6 +126,9 @@ type Credentials struct {
 	// (RFC 7628). Its owner is User.
 	Token string
 
+	// Certified says that a client certificate proves User, in place of Password.
+	Certified bool
+
 	// An APOP login has a digest of Timestamp and the secret in place of
 	// Password (RFC 1939 §7): 32 lower-case hexadecimal digits.
 	Timestamp, Digest string

@@ -36,7 +36,10 @@ type Offerer interface {
 // Without a choice of the operator's SCRAM is offered only where it works for
 // everybody: clients that see it try nothing else.
 func (s *session) offers(mechanism string) bool {
-	byItself := s.options.Mechanisms == nil && mechanism == scramMechanism
+	if mechanism == externalMechanism && certifiedName(s.tls) == "" {
+		return false
+	}
+	byItself := s.options.Mechanisms == nil && (mechanism == scramMechanism || mechanism == externalMechanism)
 	if !byItself && !s.options.offers(mechanism) {
 		return false
 	}
@@ -47,7 +50,7 @@ func (s *session) offers(mechanism string) bool {
 	if o, ok := s.server.Accounts.(Offerer); ok {
 		some, all = o.Offers(mechanism)
 	}
-	if byItself {
+	if byItself && mechanism == scramMechanism {
 		return all
 	}
 	return some

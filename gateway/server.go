@@ -50,11 +50,12 @@ const (
 // Mechanisms are the ways to log in that a Listener can offer: USER with PASS,
 // APOP (RFC 1939 §7), and those of AUTH (RFC 5034). Those that work for none of
 // the users are not offered: see Offerer.
-var Mechanisms = []string{"USER", "APOP", scramMechanism, "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"}
+var Mechanisms = []string{"USER", "APOP", scramMechanism, "OAUTHBEARER", "XOAUTH2", externalMechanism, "PLAIN", "LOGIN"}
 
 // DefaultMechanisms leave out APOP, which works for users with a plain secret
 // alone, while clients that see it offered try nothing else, and tokens, which the
-// store must know. SCRAM-SHA-256 joins them where it works for every user.
+// store must know. SCRAM-SHA-256 joins them where it works for every user, EXTERNAL
+// where a client has shown a certificate.
 var DefaultMechanisms = []string{"USER", "PLAIN", "LOGIN"}
 
 // ListenerOptions say how clients of one listener are served.

@@ -122,7 +122,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{"negative limit", `idle_timeout = "10m"`, `max_errors = -1`, `config.toml:34: limits.max_errors: must not be negative`},
 
 		{"no such tls", `tls = "stls"`, `tls = "starttls"`, `config.toml:4: listeners.tls: found "starttls"; allowed are "stls", "none", "implicit"`},
-		{"no such mechanism", `tls = "stls"`, `mechanisms = ["CRAM-MD5"]`, `config.toml:4: listeners.mechanisms: found "CRAM-MD5"; allowed are "USER", "APOP", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"`},
+		{"no such mechanism", `tls = "stls"`, `mechanisms = ["CRAM-MD5"]`, `config.toml:4: listeners.mechanisms: found "CRAM-MD5"; allowed are "USER", "APOP", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL", "PLAIN", "LOGIN"`},
+		{"certificates of nobody", `tls = "stls"`, `mechanisms = ["EXTERNAL"]`, `config.toml:4: listeners.mechanisms: found "EXTERNAL", which needs clients' certificates; set client_ca_file to their authorities`},
 		{"no mechanism", `tls = "stls"`, `mechanisms = []`, `config.toml:4: listeners.mechanisms: the list is empty, so that nobody could log in; leave the key out for the default`},
 		{"no such workaround", `tls = "stls"`, `workarounds = ["all"]`, `config.toml:4: listeners.workarounds: found "all"; allowed are "outlook-no-nuls", "oe-ns-eoh"`},
 		{"no such tls of an adapter", `connect_timeout = "30s"`, `tls = "ssl"`, `config.toml:18: adapters.office.tls: found "ssl"; allowed are "none", "starttls", "implicit"`},

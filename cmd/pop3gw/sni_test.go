@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// writePair writes name.crt and name.key: a certificate with a subject for names,
-// signed by itself.
+// writePair writes name.crt and name.key: a certificate signed by itself for host
+// names and mail addresses, whose common name is name.
 func writePair(t *testing.T, dir, name string, isRSA bool, names ...string) {
 	t.Helper()
 	var key crypto.Signer
@@ -38,6 +38,12 @@ func writePair(t *testing.T, dir, name string, isRSA bool, names ...string) {
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	for _, n := range names {
+		if strings.Contains(n, "@") {
+			template.DNSNames = nil
+			template.EmailAddresses = append(template.EmailAddresses, n)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	must(t, err)

@@ -98,6 +98,8 @@ func (c *config) checkListener(i int) error {
 		errs = append(errs, c.source.errorf(key+"cleartext_login", `found "never" where tls is "none", so that nobody could log in; change one of them`))
 	case l.TLS == "none" && l.TLSProfile != modernTLS:
 		errs = append(errs, c.source.errorf(key+"tls_profile", `found %q where tls is "none"; remove it, or set tls`, l.TLSProfile))
+	case l.ClientCAFile == "" && slices.Contains(l.Mechanisms, "EXTERNAL"):
+		errs = append(errs, c.source.errorf(key+"mechanisms", `found "EXTERNAL", which needs clients' certificates; set client_ca_file to their authorities`))
 	case l.TLS == "none" && l.ClientCAFile != "":
 		errs = append(errs, c.source.errorf(key+"client_ca_file", `found %q where tls is "none"; remove it, or set tls`, l.ClientCAFile))
 	}

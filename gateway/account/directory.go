@@ -46,7 +46,7 @@ func (d *Directory) Login(ctx context.Context, client gateway.Credentials) (gate
 	e, err := d.find(client.User, client.Identity)
 	apop := client.Timestamp != "" || client.Digest != ""
 	if u, ok := errors.AsType[*unknown](err); ok {
-		if !apop && client.Token == "" {
+		if !apop && client.Token == "" && !client.Certified {
 			if err := d.verifier.standIn(ctx, client.User, u.kinds, []byte(client.Password)); err != nil {
 				return gateway.Account{}, err
 			}
@@ -61,6 +61,8 @@ func (d *Directory) Login(ctx context.Context, client gateway.Credentials) (gate
 		err = e.checkAPOP(client)
 	case client.Token != "":
 		err = e.checkToken()
+	case client.Certified:
+		err = e.checkCertified()
 	case e.secret != nil:
 		err = d.checkPassword(ctx, e, client.Password)
 	case client.Password == "":
@@ -107,6 +109,15 @@ func (e *entry) checkAPOP(client gateway.Credentials) error {
 func (e *entry) checkToken() error {
 	if !e.forward || e.secret != nil {
 		return gateway.Refused(fmt.Errorf("%q cannot log in with a token: the gateway checks the password, and a token is for the store", e.name))
+	}
+	return nil
+}
+
+// checkCertified refuses whom only a password could let in: there is nothing to
+// pass on.
+func (e *entry) checkCertified() error {
+	if e.forward {
+		return gateway.Refused(fmt.Errorf("%q cannot log in with a certificate: the store wants the password; give the user one with upstream_password_file, or the adapter a master_user", e.name))
 	}
 	return nil
 }

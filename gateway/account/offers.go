@@ -11,6 +11,7 @@ var fits = map[string]func(s *secret, forward bool) bool{
 	"APOP":        func(s *secret, forward bool) bool { return s != nil && s.plain != nil && !forward },
 	"OAUTHBEARER": func(s *secret, forward bool) bool { return s == nil && forward },
 	"XOAUTH2":     func(s *secret, forward bool) bool { return s == nil && forward },
+	"EXTERNAL":    func(_ *secret, forward bool) bool { return !forward },
 }
 
 // tally is whether some can log in by a mechanism, and whether some cannot.
