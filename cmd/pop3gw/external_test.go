@@ -70,7 +70,7 @@ func TestLoginByCertificate(t *testing.T) {
 			t.Error("a certificate of an unknown authority was taken")
 		}
 	}
-	p.out.find(t, `level=INFO msg=login .*user=bob@example.org mechanism=EXTERNAL`)
+	p.out.find(t, `level=INFO msg=login .*mechanism=EXTERNAL user=bob@example.org`)
 	p.out.find(t, `error="\\"imap\\" cannot log in with a certificate: the store wants the password; `)
 	p.out.find(t, `msg="session ended" .*ended="TLS failed".*error="TLS handshake: .*certificate signed by unknown authority`)
 }
