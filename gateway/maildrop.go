@@ -54,7 +54,8 @@ type Maildrop interface {
 	Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error)
 
 	// Delete removes the messages with the indexes in marked, which are distinct
-	// and ascending, for good and on stable storage: the UPDATE state. It is
+	// and ascending, for good and on stable storage: the UPDATE state. A policy
+	// may have it do something else in place of that: see OutcomeTeller. It is
 	// called at most once. It tries every one of them and calls removed for each
 	// that is gone, whether it was removed now or was already missing. It
 	// returns nil if and only if it called removed for all.
@@ -87,6 +88,10 @@ type Account struct {
 	// refusal is Refused. Otherwise the operator's own secret was refused, which
 	// is Unusable.
 	Forwarded bool
+
+	// Policy is what becomes of the mail; what it leaves open is as the adapter
+	// has it.
+	Policy Policy
 
 	// Held is what the session uses as long as it has the account, such as a
 	// configuration that another one has replaced; nil for nothing. It is closed

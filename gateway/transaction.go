@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"pop3gw/gateway/wire"
@@ -165,41 +166,82 @@ func (s *session) quitTransaction([][]byte) error {
 	if s.conn.flush() != nil {
 		return s.end("connection lost")
 	}
-	removed, err := s.update()
+	done, err := s.update()
 	marked := len(s.drop.marked())
 	s.closeMaildrop()
 	if err != nil {
 		e := &Error{Code: CodeSysTemp, Text: "the store failed"}
 		errors.As(err, &e)
-		s.log.Error("messages were not removed", "user", s.login, "marked", marked, "removed", removed, "error", err)
-		e = &Error{Code: e.Code, Text: fmt.Sprintf("%d of %d messages were not removed: %s", marked-removed, marked, e.Text)}
+		s.log.Error("messages were not removed", "user", s.login, "marked", marked, "done", done.total(), "error", err)
+		e = &Error{Code: e.Code, Text: fmt.Sprintf("%d of %d messages were not removed: %s", marked-done.total(), marked, e.Text)}
 		s.conn.reply("-ERR", e.reply())
 		return s.end("quit, messages not removed")
 	}
-	s.conn.reply("+OK", fmt.Sprintf("%d messages removed, bye", removed))
+	s.conn.reply("+OK", done.String()+", bye")
 	return s.end("quit")
 }
 
-// update removes the marked messages, with a time limit of its own: once begun
-// it goes on even if the client is gone.
-func (s *session) update() (removed int, err error) {
+// update removes the marked messages, or does what the policy says in place of
+// that, with a time limit of its own: once begun it goes on even if the client is
+// gone.
+func (s *session) update() (done fates, err error) {
 	marked := s.drop.marked()
 	if len(marked) == 0 {
-		return 0, nil
+		return done, nil
 	}
 	s.reached(Update)
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
 	defer cancel()
-	err = s.drop.maildrop.Delete(ctx, marked, func(i int) {
-		removed++
-		s.stats.removed++
-		s.server.live.totals.removed.Add(1)
-		s.log.Info("message removed", "user", s.login, "number", s.drop.number(i), "uid", s.uid(i), "octets", s.drop.size(i))
-	})
-	if err == nil && removed < len(marked) {
-		err = fmt.Errorf("only %d of %d messages were reported as removed", removed, len(marked))
+	err = s.drop.maildrop.Delete(ctx, marked, func(i int) { done[s.deleted(i)]++ })
+	if err == nil && done.total() < len(marked) {
+		err = fmt.Errorf("only %d of %d messages were reported as removed", done.total(), len(marked))
 	}
 	s.server.observer().Update(s.adapter, time.Since(start), err)
-	return removed, err
+	return done, err
+}
+
+// deleted writes into the log what has become of message i.
+func (s *session) deleted(i int) Fate {
+	var o Outcome
+	if t, ok := s.drop.maildrop.(OutcomeTeller); ok {
+		o = t.Outcome(i)
+	}
+	attrs := []any{"user", s.login, "number", s.drop.number(i), "uid", s.uid(i), "octets", s.drop.size(i)}
+	if o.Fate == Moved {
+		attrs = append(attrs, "to", o.To)
+	}
+	if o.Fate != Kept && o.Fate != Marked {
+		s.stats.removed++
+		s.server.live.totals.removed.Add(1)
+	}
+	s.log.Info("message "+o.Fate.past(), attrs...)
+	return o.Fate
+}
+
+// fates counts messages by what has become of them.
+type fates [Missing + 1]int
+
+func (f fates) total() (n int) {
+	for _, k := range f {
+		n += k
+	}
+	return n
+}
+
+// String says it in words for the client.
+func (f fates) String() string {
+	f[Removed] += f[Missing] // whoever did it
+	f[Missing] = 0
+	var parts []string
+	for fate, n := range f {
+		if n == 0 {
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%d messages %s", n, Fate(fate).past()))
+	}
+	if parts == nil {
+		return "0 messages removed"
+	}
+	return strings.Join(parts, ", ")
 }

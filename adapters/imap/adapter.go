@@ -85,6 +85,7 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	}
 	d := &maildrop{
 		adapter: a,
+		policy:  account.Policy.Or(a.options.Policy),
 		login:   l,
 		folder:  account.Folder,
 		account: a.accountName(l),

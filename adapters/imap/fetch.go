@@ -167,7 +167,7 @@ func (m *message) Close() error {
 		return m.explain(err)
 	}
 	m.d.sequence.add(m)
-	if m.part == whole && m.d.adapter.options.OnRetrieve == SeenOnRetrieve {
+	if m.part == whole && m.d.policy.OnRetrieve == gateway.SeenOnRetrieve {
 		m.d.retrieved.add(m.i)
 	}
 	return nil

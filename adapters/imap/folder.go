@@ -55,7 +55,7 @@ func folderNames(folder string, separator rune) []string {
 // findTrash finds the mailbox that messages are moved to: the one configured,
 // or the one with the attribute \Trash (RFC 6154). Having none is no error.
 func (d *maildrop) findTrash(ctx context.Context) error {
-	d.trash = cmp.Or(d.adapter.options.TrashMailbox, d.trash)
+	d.trash = cmp.Or(d.policy.TrashMailbox, d.trash)
 	if d.trash != "" {
 		return nil
 	}

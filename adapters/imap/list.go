@@ -201,7 +201,7 @@ func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 	}
 	ok, changed, err := false, true, error(nil)
 	if known != nil {
-		now.listed = known.listed
+		now.listed, now.shown = known.listed, known.shown
 		now.messages, changed, ok, err = d.update(ctx, known, opened)
 	}
 	if !ok && err == nil {
@@ -224,7 +224,7 @@ func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 	}
 	d.messages, d.known = now.messages, now
 	d.adapter.memory.remember(d.key, now, now.uidNext > 0 && (changed || known.uidNext != now.uidNext))
-	return nil
+	return d.narrow(ctx)
 }
 
 // update brings a listing of the mailbox up to date. ok is false where it is not
@@ -339,24 +339,32 @@ func (d *maildrop) allowSearch(most int) {
 // find searches, in the short form where the server has it (RFC 4731). The set
 // is in order, as it need not come and UIDSet.Contains relies on it.
 func (d *maildrop) find(client *imapclient.Client, criteria *imap.SearchCriteria) (imap.UIDSet, error) {
+	return d.startFind(client, criteria)()
+}
+
+// startFind is find that does not wait: what it returns does.
+func (d *maildrop) startFind(client *imapclient.Client, criteria *imap.SearchCriteria) func() (imap.UIDSet, error) {
 	var options *imap.SearchOptions
 	if d.caps.Has(imap.CapESearch) {
 		options = &imap.SearchOptions{ReturnAll: true}
 	}
-	data, err := client.UIDSearch(criteria, options).Wait()
-	if err != nil {
-		return nil, err
+	command := client.UIDSearch(criteria, options)
+	return func() (imap.UIDSet, error) {
+		data, err := command.Wait()
+		if err != nil {
+			return nil, err
+		}
+		all, ok := data.All.(imap.UIDSet)
+		switch {
+		case !ok && data.All != nil:
+			return nil, errors.New("server answered a search for UIDs with sequence numbers")
+		case ok && all == nil && options != nil: // an ESEARCH response leaves a nil interface
+			return nil, errors.New("server did not answer a search")
+		}
+		set := imap.UIDSet{}
+		for _, r := range all {
+			set.AddRange(r.Start, r.Stop)
+		}
+		return set, nil
 	}
-	all, ok := data.All.(imap.UIDSet)
-	switch {
-	case !ok && data.All != nil:
-		return nil, errors.New("server answered a search for UIDs with sequence numbers")
-	case ok && all == nil && options != nil: // an ESEARCH response leaves a nil interface
-		return nil, errors.New("server did not answer a search")
-	}
-	var set imap.UIDSet
-	for _, r := range all {
-		set.AddRange(r.Start, r.Stop)
-	}
-	return set, nil
 }

@@ -17,6 +17,7 @@ import (
 // maildrop is a mailbox as it was listed, and the connection it is reached by.
 type maildrop struct {
 	adapter *Adapter
+	policy  gateway.Policy
 	login   login
 	folder  string // as the client typed it, or ""
 	account string // whose mail it is, at the server
@@ -33,6 +34,7 @@ type maildrop struct {
 	gone        bitset        // messages that were removed
 	trash       string        // the mailbox that removed messages are moved to; "" is none
 	copied      string        // the UIDs last copied there, as a set
+	missing     bitset        // messages that UPDATE did not find any more
 	retrieved   bitset        // messages retrieved whole that are still to be marked as \Seen
 	reading     bool          // a message is open
 	sequence    sequence
@@ -187,7 +189,7 @@ func (d *maildrop) learn() {
 		return
 	}
 	now := *d.known
-	now.messages = d.messages.keeping(func(i int) bool { return !d.gone.has(i) })
+	now.messages = d.remaining()
 	for i, octets := range d.corrected {
 		if at, ok := slices.BinarySearch(now.messages.uids, d.messages.uids[i]); ok {
 			now.messages.correct(at, octets)

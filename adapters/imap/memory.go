@@ -31,12 +31,17 @@ type remembered struct {
 	highestModSeq uint64    // 0 where the server does not tell
 	listed        time.Time // when all sizes were last asked for
 	messages      listing
+	shown         *shown // what a window shows of them; nil where it was not asked for
 }
 
 // octets is about what r takes up in memory.
 func (r *remembered) octets() int {
 	const perEntry, perLarge = 512, 64
-	return perEntry + 8*cap(r.messages.uids) + 8*cap(r.messages.right) + perLarge*len(r.messages.large)
+	n := perEntry + 8*cap(r.messages.uids) + 8*cap(r.messages.right) + perLarge*len(r.messages.large)
+	if r.shown != nil {
+		n += 8 * cap(r.shown.set)
+	}
+	return n
 }
 
 // memory remembers the listings of mailboxes, those used last. The zero value

@@ -68,7 +68,7 @@ func (d *maildrop) open(ctx context.Context) error {
 		}
 	}
 	d.uidValidity = opened.Mailbox.UIDValidity
-	if a.options.OnDelete == MoveToTrash {
+	if d.policy.OnDelete == gateway.MoveToTrash {
 		if err := d.findTrash(ctx); err != nil {
 			return a.explain("looking for the trash mailbox", err)
 		}

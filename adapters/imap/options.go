@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"pop3gw/adapters/imap/link"
+	"pop3gw/gateway"
 )
 
 // Options are the keys of an adapter of type "imap". Zero fields have the
@@ -57,15 +58,9 @@ type Options struct {
 	// Folders lets a client open another mailbox as name+Folder (false).
 	Folders bool `toml:"folders"`
 
-	// OnDelete is what happens to a message that a client deletes ("expunge"):
-	// it is removed, moved to TrashMailbox, marked as \Seen, or kept.
-	OnDelete OnDelete `toml:"on_delete"`
-	// TrashMailbox is where OnDelete = "move" moves messages (the mailbox with
-	// the attribute \Trash, RFC 6154).
-	TrashMailbox string `toml:"trash_mailbox"`
-	// OnRetrieve is what happens to a message that a client has retrieved whole
-	// ("keep"): nothing, or it is marked as \Seen.
-	OnRetrieve OnRetrieve `toml:"on_retrieve"`
+	// Policy is for those users who have none of their own.
+	gateway.Policy
+
 	// UIDL is the form of unique-ids ("dovecot": UID and UIDVALIDITY, each as
 	// eight lower-case hexadecimal digits).
 	UIDL UIDL `toml:"uidl"`
@@ -143,25 +138,6 @@ const (
 	Implicit TLSMode = "implicit" // RFC 8314
 )
 
-// OnDelete is what UPDATE does to a message with a deletion mark; "" is Expunge.
-type OnDelete string
-
-const (
-	Expunge      OnDelete = "expunge"
-	MoveToTrash  OnDelete = "move"
-	SeenOnDelete OnDelete = "seen"
-	KeepOnDelete OnDelete = "keep"
-)
-
-// OnRetrieve is what is done to a message that was retrieved; "" is
-// KeepOnRetrieve.
-type OnRetrieve string
-
-const (
-	KeepOnRetrieve OnRetrieve = "keep"
-	SeenOnRetrieve OnRetrieve = "seen"
-)
-
 // UIDL is a form of unique-ids; "" is DovecotUIDL.
 type UIDL string
 
@@ -174,14 +150,6 @@ const Refuse WithoutUIDPLUS = "refuse"
 
 func (m *TLSMode) UnmarshalText(text []byte) error {
 	return choose(m, text, NoTLS, StartTLS, Implicit)
-}
-
-func (d *OnDelete) UnmarshalText(text []byte) error {
-	return choose(d, text, Expunge, MoveToTrash, SeenOnDelete, KeepOnDelete)
-}
-
-func (r *OnRetrieve) UnmarshalText(text []byte) error {
-	return choose(r, text, KeepOnRetrieve, SeenOnRetrieve)
 }
 
 func (u *UIDL) UnmarshalText(text []byte) error { return choose(u, text, DovecotUIDL) }
@@ -212,13 +180,13 @@ func notAllowed[T ~string](found string, allowed []T) error {
 func (o Options) complete() (Options, error) {
 	if err := errors.Join(
 		check("tls", &o.TLS, Implicit),
-		check("on_delete", &o.OnDelete, Expunge),
-		check("on_retrieve", &o.OnRetrieve, KeepOnRetrieve),
+		o.Policy.Check(),
 		check("uidl", &o.UIDL, DovecotUIDL),
 		check("without_uidplus", &o.WithoutUIDPLUS, Refuse),
 	); err != nil {
 		return o, err
 	}
+	o.Policy = o.Policy.Or(gateway.DefaultPolicy())
 	o.Prefetch = cmp.Or(o.Prefetch, 16<<20)
 	o.KeepConnections = cmp.Or(o.KeepConnections, Period(15*time.Minute))
 	o.MaxKeptConnections = cmp.Or(o.MaxKeptConnections, 256)
@@ -232,8 +200,6 @@ func (o Options) complete() (Options, error) {
 	switch {
 	case !printable(o.Mailbox):
 		return o, fmt.Errorf("mailbox: found %q; allowed is UTF-8 without control characters", o.Mailbox)
-	case !printable(o.TrashMailbox):
-		return o, fmt.Errorf("trash_mailbox: found %q; allowed is UTF-8 without control characters", o.TrashMailbox)
 	case o.ConnectTimeout < 0:
 		return o, fmt.Errorf("connect_timeout: found %q; allowed are times above 0, such as \"30s\"", o.ConnectTimeout)
 	case o.ResponseTimeout < 0:

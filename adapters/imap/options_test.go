@@ -3,6 +3,7 @@ package imap
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -45,10 +46,10 @@ func TestOptions(t *testing.T) {
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
 		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3,
 		Mailbox: "Scans", Folders: true,
-		OnDelete: MoveToTrash, TrashMailbox: "Bin", OnRetrieve: SeenOnRetrieve, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
+		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window)}, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
 	}
-	if o, err = o.complete(); err != nil || o != want {
+	if o, err = o.complete(); err != nil || !reflect.DeepEqual(o, want) {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	l, err := o.link()
@@ -57,8 +58,8 @@ func TestOptions(t *testing.T) {
 	}
 
 	defaults, err := Options{Address: "imap.example.org"}.complete()
-	if err != nil || defaults != (Options{
-		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, Mailbox: "INBOX", OnDelete: Expunge, OnRetrieve: KeepOnRetrieve,
+	if err != nil || !reflect.DeepEqual(defaults, Options{
+		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, Mailbox: "INBOX", Policy: gateway.DefaultPolicy(),
 		UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse, MasterSeparator: "*",
 	}) {
 		t.Errorf("defaults are %+v, %v", defaults, err)
@@ -68,7 +69,7 @@ func TestOptions(t *testing.T) {
 func TestOctets(t *testing.T) {
 	for text, want := range map[string]Octets{"0": None, "1KB": 1024, "16MB": 16 << 20, "2147483647MB": 2147483647 << 20} {
 		var o Octets
-		if err := o.UnmarshalText([]byte(text)); err != nil || o != want {
+		if err := o.UnmarshalText([]byte(text)); err != nil || !reflect.DeepEqual(o, want) {
 			t.Errorf("%s is %d, %v; want %d", text, o, err, want)
 		}
 	}
@@ -144,7 +145,7 @@ func TestBadOptions(t *testing.T) {
 		}
 	}
 	// Values that were not decoded are checked as well.
-	if _, err := New(Options{Address: "m", OnDelete: "shred"}, nil, nil, nil); err == nil || err.Error() != `on_delete: found "shred"; allowed are "expunge", "move", "seen", "keep"` {
+	if _, err := New(Options{Address: "m", Policy: gateway.Policy{OnDelete: "shred"}}, nil, nil, nil); err == nil || err.Error() != `on_delete: found "shred"; allowed are "expunge", "move", "seen", "keep"` {
 		t.Errorf("got %v", err)
 	}
 }

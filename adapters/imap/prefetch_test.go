@@ -219,7 +219,7 @@ func TestPrefetchTruncated(t *testing.T) {
 		io.WriteString(c, answers[0]+answers[1][:len(answers[1])-9])
 		c.Close()
 	})))
-	d := s.open(t, Options{OnRetrieve: SeenOnRetrieve})
+	d := s.open(t, Options{Policy: gateway.Policy{OnRetrieve: gateway.SeenOnRetrieve}})
 	for i := range d.Len() {
 		if i != 2 {
 			wantMessage(t, d, i, s.messages[i].raw)

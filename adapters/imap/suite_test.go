@@ -3,13 +3,14 @@ package imap
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -34,9 +35,9 @@ func TestAdapter(t *testing.T) {
 	}{
 		{"IMAP4rev2", imap.CapSet{imap.CapIMAP4rev2: {}}, Options{}},
 		{"UIDPLUS", rev1(imap.CapUIDPlus), Options{}},
-		{"ESEARCH", rev1(imap.CapUIDPlus, imap.CapESearch), Options{OnRetrieve: SeenOnRetrieve}},
-		{"MOVE", rev1(imap.CapMove), Options{OnDelete: MoveToTrash, TrashMailbox: "Trash"}},
-		{"COPY", rev1(imap.CapUIDPlus), Options{OnDelete: MoveToTrash, TrashMailbox: "Trash"}},
+		{"ESEARCH", rev1(imap.CapUIDPlus, imap.CapESearch), Options{Policy: gateway.Policy{OnRetrieve: gateway.SeenOnRetrieve}}},
+		{"MOVE", rev1(imap.CapMove), Options{Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Trash"}}},
+		{"COPY", rev1(imap.CapUIDPlus), Options{Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Trash"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			maildroptest.TestAdapter(t, func(t *testing.T) maildroptest.Fixture {
@@ -52,6 +53,19 @@ func TestSession(t *testing.T) {
 	maildroptest.TestScripts(t, func(t *testing.T) maildroptest.Fixture {
 		return newMemServer(t, imap.CapSet{imap.CapIMAP4rev2: {}}).fixture(t, Options{})
 	})
+}
+
+// TestPolicies runs the scripts and the properties of policies.
+func TestPolicies(t *testing.T) {
+	for _, caps := range []imap.CapSet{
+		{imap.CapIMAP4rev2: {}},
+		{imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}},
+		{imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}, imap.CapESearch: {}, imap.CapMove: {}},
+	} {
+		newFixture := func(t *testing.T) maildroptest.Fixture { return newMemServer(t, caps).fixture(t, Options{}) }
+		maildroptest.TestPolicies(t, newFixture)
+		maildroptest.TestMarkedAlone(t, newFixture)
+	}
 }
 
 // memServer is the in-memory server of go-imap, made exact: it would give out
@@ -107,7 +121,7 @@ func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture 
 		Create: func(t testing.TB, messages [][]byte) gateway.Account {
 			name, u := m.newUser(t)
 			for _, message := range messages {
-				u.add(t, message)
+				u.add(t, message, 0)
 			}
 			return gateway.Account{
 				Name: name, Adapter: adapter, Forwarded: true,
@@ -115,14 +129,24 @@ func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture 
 			}
 		},
 		Add: func(t testing.TB, account gateway.Account, message []byte) {
-			m.user(account.Name).add(t, message)
+			m.user(account.Name).add(t, message, 0)
+		},
+		AddAged: func(t testing.TB, account gateway.Account, message []byte, age time.Duration) {
+			m.user(account.Name).add(t, message, age)
+		},
+		Read: func(t testing.TB, account gateway.Account, i int) {
+			m.user(account.Name).flag(t, imap.UID(i+1), imap.FlagSeen)
 		},
 		Remove: func(t testing.TB, account gateway.Account, i int) {
 			m.user(account.Name).remove(t, imap.UID(i+1))
 		},
 		List: func(t testing.TB, account gateway.Account) [][]byte {
-			return m.user(account.Name).list(t)
+			return m.user(account.Name).list(t, &imap.SearchCriteria{})
 		},
+		Seen: func(t testing.TB, account gateway.Account) [][]byte {
+			return m.user(account.Name).list(t, &imap.SearchCriteria{Flag: []imap.Flag{imap.FlagSeen}})
+		},
+		Trash: func(t testing.TB, account gateway.Account) [][]byte { return m.user(account.Name).trash(t) },
 	}
 }
 
@@ -155,13 +179,13 @@ func (u *memUser) session(t testing.TB) *imapmemserver.UserSession {
 	return s
 }
 
-func (u *memUser) add(t testing.TB, message []byte) {
+func (u *memUser) add(t testing.TB, message []byte, age time.Duration) {
 	// The UID is known before anybody can see the message.
 	u.mu.Lock()
 	u.raw[u.next] = message
 	u.next++
 	u.mu.Unlock()
-	if _, err := u.Append("INBOX", bytes.NewReader(message), &imap.AppendOptions{}); err != nil {
+	if _, err := u.Append("INBOX", bytes.NewReader(message), &imap.AppendOptions{Time: time.Now().Add(-age)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -172,26 +196,55 @@ func (u *memUser) message(uid imap.UID) []byte {
 	return u.raw[uid]
 }
 
-func (u *memUser) remove(t testing.TB, uid imap.UID) {
+func (u *memUser) flag(t testing.TB, uid imap.UID, flag imap.Flag) {
 	s := u.session(t)
 	defer s.Close()
-	set := imap.UIDSetNum(uid)
-	err := s.Store(nil, set, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}, nil)
-	if err := errors.Join(err, s.Expunge(nil, &set)); err != nil {
+	if err := s.Store(nil, imap.UIDSetNum(uid), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{flag}}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (u *memUser) list(t testing.TB) [][]byte {
+func (u *memUser) remove(t testing.TB, uid imap.UID) {
+	u.flag(t, uid, imap.FlagDeleted)
 	s := u.session(t)
 	defer s.Close()
-	data, err := s.Search(imapserver.NumKindUID, &imap.SearchCriteria{}, &imap.SearchOptions{})
+	set := imap.UIDSetNum(uid)
+	if err := s.Expunge(nil, &set); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (u *memUser) list(t testing.TB, criteria *imap.SearchCriteria) [][]byte {
+	s := u.session(t)
+	defer s.Close()
+	data, err := s.Search(imapserver.NumKindUID, criteria, &imap.SearchOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var messages [][]byte
 	for _, uid := range data.AllUIDs() {
 		messages = append(messages, u.message(uid))
+	}
+	return messages
+}
+
+// trash returns the messages in the trash, which are known by their subjects.
+func (u *memUser) trash(t testing.TB) (messages [][]byte) {
+	s := imapmemserver.NewUserSession(u.User)
+	defer s.Close()
+	if _, err := s.Select("Trash", &imap.SelectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range u.raw {
+		_, subject, _ := strings.Cut(string(raw), "Subject: ")
+		subject, _, _ = strings.Cut(subject, "\r\n")
+		data, err := s.Search(imapserver.NumKindUID, &imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Subject", Value: subject}}}, &imap.SearchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range data.AllUIDs() {
+			messages = append(messages, raw)
+		}
 	}
 	return messages
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -38,12 +39,12 @@ func (d *maildrop) PermitDelete(int) error {
 
 // removes reports whether messages leave the mailbox.
 func (d *maildrop) removes() bool {
-	return d.adapter.options.OnDelete == Expunge || d.adapter.options.OnDelete == MoveToTrash
+	return d.policy.OnDelete == gateway.Expunge || d.policy.OnDelete == gateway.MoveToTrash
 }
 
 // moves reports whether messages go to the trash. What is in it goes for good.
 func (d *maildrop) moves() bool {
-	return d.adapter.options.OnDelete == MoveToTrash && d.trash != d.mailbox
+	return d.policy.OnDelete == gateway.MoveToTrash && d.trash != d.mailbox
 }
 
 // Delete implements gateway.Maildrop. A message that the server no longer has
@@ -52,7 +53,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	if len(marked) == 0 {
 		return nil
 	}
-	if d.adapter.options.OnDelete == KeepOnDelete {
+	if d.policy.OnDelete == gateway.KeepOnDelete {
 		for _, i := range marked {
 			removed(i)
 		}
@@ -74,7 +75,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	}
 	action := d.expunge
 	switch {
-	case d.adapter.options.OnDelete == SeenOnDelete:
+	case d.policy.OnDelete == gateway.SeenOnDelete:
 		action = d.markSeen
 	case d.moves() && d.caps.Has(imap.CapMove):
 		action = d.move
@@ -86,14 +87,18 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	remaining := 0
 	for len(marked) > 0 {
 		set, n := d.messages.chunk(marked)
-		left, err := d.change(ctx, set, action)
+		found, left, err := d.change(ctx, set, action)
 		failure = cmp.Or(failure, err)
 		for _, i := range marked[:n] {
-			if left.Contains(imap.UID(d.messages.uids[i])) {
+			uid := imap.UID(d.messages.uids[i])
+			if left.Contains(uid) {
 				remaining++
-			} else {
-				removed(i)
+				continue
 			}
+			if found != nil && !found.Contains(uid) {
+				d.missing.add(i)
+			}
+			removed(i)
 		}
 		marked = marked[n:]
 		if err != nil && (ctx.Err() != nil || d.replaced != nil || d.conn.Err() != nil) {
@@ -115,19 +120,54 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 // action does to the messages of set what UPDATE is for. It can be repeated.
 type action func(client *imapclient.Client, set imap.UIDSet) error
 
-// change acts on the messages of set and returns those of them for which
-// nothing has come of it: all, where that is unknown.
-func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (left imap.UIDSet, err error) {
+// Outcome implements gateway.OutcomeTeller.
+func (d *maildrop) Outcome(i int) gateway.Outcome {
+	switch {
+	case d.missing.has(i):
+		return gateway.Outcome{Fate: gateway.Missing}
+	case d.moves():
+		return gateway.Outcome{Fate: gateway.Moved, To: d.trash}
+	case d.removes():
+		return gateway.Outcome{Fate: gateway.Removed}
+	case d.policy.OnDelete == gateway.SeenOnDelete:
+		return gateway.Outcome{Fate: gateway.Marked}
+	}
+	return gateway.Outcome{Fate: gateway.Kept}
+}
+
+// change acts on the messages of set. It returns those that were there before,
+// nil where that is unknown, and those for which nothing has come of it: all,
+// where that is unknown.
+func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (found, left imap.UIDSet, err error) {
 	left = set
+	listed := &imap.SearchCriteria{UID: []imap.UIDSet{set}}
 	pending := &imap.SearchCriteria{UID: []imap.UIDSet{set}}
 	if !d.removes() {
 		pending.NotFlag = []imap.Flag{imap.FlagSeen}
 	}
+	first := true
 	err = d.retry(ctx, selected, func() error {
 		left = set
 		d.allowSearch(maxSetMessages)
 		return d.conn.Do(ctx, func(client *imapclient.Client) error {
-			err := act(client, set)
+			before := sync.OnceValues(d.startFind(client, listed)) // in one flight with what follows
+			present := set
+			if d.moves() { // some servers stumble over a COPY of nothing
+				there, err := before()
+				if err != nil {
+					return err
+				}
+				present = there
+			}
+			var err error
+			if len(present) > 0 {
+				err = act(client, present)
+			}
+			there, berr := before()
+			if first && berr == nil && (len(there) > 0 || d.caps.Has(imap.CapESearch) || d.moves()) {
+				found = there
+			}
+			first = false // from now on what is missing may be our own doing
 			// Not in one flight with the commands before: Dovecot would search
 			// the mailbox as it was.
 			still, serr := d.find(client, pending)
@@ -139,7 +179,7 @@ func (d *maildrop) change(ctx context.Context, set imap.UIDSet, act action) (lef
 			return cmp.Or(err, serr)
 		})
 	})
-	return left, err
+	return found, left, err
 }
 
 // expunge removes messages. What others have flagged as \Deleted stays: UID

@@ -30,6 +30,7 @@ var subdirNames = [...]string{inNew: "new", inCur: "cur"}
 // costs as much as opening it.
 type folder struct {
 	path string // for messages
+	name string // of its directory, ".A.B"; "" for the Maildir itself
 	top  int    // the Maildir, where the quota file lies; dir if it is the folder
 	dir  int    // the folder; holds the lock
 	fds  [2]int // new and cur
@@ -39,6 +40,14 @@ type folder struct {
 
 // noDir stands for a directory that is not open.
 const noDir = -1
+
+// maildirPath is the path of the Maildir that it is in, for messages.
+func (f *folder) maildirPath() string {
+	if f.name == "" {
+		return f.path
+	}
+	return filepath.Dir(f.path)
+}
 
 // sub is the path of new or cur, for messages.
 func (f *folder) sub(in subdir) string { return f.path + "/" + subdirNames[in] }
@@ -52,7 +61,7 @@ func openFolder(root, below, subfolder string) (*folder, error) {
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	f := &folder{path: path, top: dir, dir: dir, fds: [2]int{noDir, noDir}}
+	f := &folder{path: path, name: subfolder, top: dir, dir: dir, fds: [2]int{noDir, noDir}}
 	if subfolder != "" {
 		f.path = filepath.Join(path, subfolder)
 		f.trash = subfolder == ".Trash"

@@ -78,3 +78,9 @@ func readDir(fd int, buf []byte, see func(name string, inode uint64)) (more bool
 	}
 	return true, nil
 }
+
+// renameNew renames a file, in one step. It fails with EEXIST where something has
+// the new name, and with EINVAL or ENOSYS where that cannot be made sure.
+func renameNew(from int, name string, to int, newName string) error {
+	return unix.Renameat2(from, name, to, newName, unix.RENAME_NOREPLACE)
+}

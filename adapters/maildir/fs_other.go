@@ -28,3 +28,6 @@ func readDir(fd int, buf []byte, see func(name string, inode uint64)) (more bool
 	}
 	return true, nil
 }
+
+// renameNew is for Linux alone.
+func renameNew(from int, name string, to int, newName string) error { return unix.ENOSYS }

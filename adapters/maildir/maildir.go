@@ -3,8 +3,8 @@
 // The messages are the regular files in new and cur whose names do not begin
 // with a dot. Nothing else is followed or opened: not directories, sockets,
 // FIFOs, nor symbolic links, through which whoever may write to a Maildir could
-// have the gateway read any file it has access to. Reading renames nothing and
-// creates nothing.
+// have the gateway read any file it has access to. Reading renames nothing, unless
+// the policy has retrieved messages marked as read, and nothing is created.
 //
 // A message is known by its base name, the file name up to the first colon,
 // because other programs rename its file whenever a flag changes, also in the
@@ -54,6 +54,10 @@ type Options struct {
 	// that never were before. A longer count goes on without it, and the client
 	// is told to try again. Default 30s.
 	FirstListingTimeout time.Duration `toml:"first_listing_timeout"`
+
+	// Policy is for those users who have none of their own. Its trash is the folder
+	// ".Trash" by default.
+	gateway.Policy
 }
 
 // DefaultFirstListingTimeout is what 0 stands for: as many clients wait.
@@ -62,6 +66,7 @@ const DefaultFirstListingTimeout = 30 * time.Second
 // Adapter opens Maildirs. It is safe for concurrent use.
 type Adapter struct {
 	template template
+	policy   gateway.Policy
 	folders  bool
 	locks    *gateway.Locks
 	kept     *cache.Cache
@@ -88,11 +93,18 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 	if o.FirstListingTimeout < 0 {
 		return nil, fmt.Errorf("first_listing_timeout: found %q; allowed are times above 0, such as %q", o.FirstListingTimeout, "30s")
 	}
+	if err := o.Policy.Check(); err != nil {
+		return nil, err
+	}
+	if sub, err := folderName(o.TrashMailbox); err != nil || sub == "" && o.TrashMailbox != "" {
+		return nil, fmt.Errorf("trash_mailbox: found %q; allowed are names of folders, such as %q", o.TrashMailbox, defaultTrash)
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// Files are counted on all cores, and by a few at least, since a cold disk
 	// answers several reads sooner than one after the other.
 	return &Adapter{
 		template: t,
+		policy:   o.Policy.Or(gateway.DefaultPolicy()),
 		folders:  o.Folders,
 		locks:    locks,
 		kept:     kept,
@@ -147,13 +159,14 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 		f.close()
 		return nil, err
 	}
-	d := &maildrop{adapter: a, folder: f, unlock: unlock, log: a.log.With("user", account.Name, "maildir", f.path)}
+	d := &maildrop{adapter: a, policy: account.Policy.Or(a.policy), folder: f, unlock: unlock, log: a.log.With("user", account.Name, "maildir", f.path)}
 	known := a.recall(f.path)
 	if known != nil && known.stands && f.isLocal() {
 		// It was older than a tick when it was listed: whatever has happened since
 		// has given it another version.
 		if now, err := f.version(); err == nil && now == known.version {
 			d.messages = known.messages
+			d.narrow()
 			return d, nil
 		}
 	}
@@ -171,6 +184,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 		return nil, fmt.Errorf("listing %s: %w", f.path, m.err)
 	}
 	d.messages = m.made.messages
+	d.narrow()
 	return d, nil
 }
 

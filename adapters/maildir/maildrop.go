@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"time"
 
 	"pop3gw/gateway"
 )
@@ -15,11 +16,16 @@ import (
 // maildrop is a folder locked and listed. It implements gateway.Maildrop.
 type maildrop struct {
 	adapter  *Adapter
+	policy   gateway.Policy
 	folder   *folder
 	messages []message // other sessions' as well until it is own
 	own      bool
 	unlock   func()
 	log      *slog.Logger
+
+	retrieved map[int]bool // messages that are still to be marked as read
+	missing   map[int]bool // messages that UPDATE did not find any more
+	trash     *trash       // nil until it is needed
 
 	// What refresh found out, and the folder's version that it is true of.
 	found   []sighting // nil before the first
@@ -55,6 +61,9 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		b, err := d.folder.openBody(m.in, m.name)
 		if err == nil && m.is(b.id) {
 			if err = d.verify(ctx, m, b); err == nil {
+				if lines < 0 && d.policy.OnRetrieve == gateway.SeenOnRetrieve {
+					return &retrieval{ReadCloser: b, d: d, i: i}, nil
+				}
 				return b, nil
 			}
 			b.Close()
@@ -128,8 +137,18 @@ func (d *maildrop) change(i int) *message {
 	return &d.messages[i]
 }
 
-// Close releases the lock. The maildrop must not be used afterwards.
+// closeWait bounds what Close may still do before it releases the lock.
+const closeWait = 5 * time.Second
+
+// Close marks what was retrieved as read, if that is wanted, and releases the lock.
+// The maildrop must not be used afterwards.
 func (d *maildrop) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	if err := d.markRetrieved(ctx); err != nil {
+		d.log.Warn("retrieved messages were not marked as read", "error", err)
+	}
+	d.closeTrash()
 	d.unlock()
 	return d.folder.close()
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	emersion "github.com/emersion/go-maildir"
 
@@ -21,9 +22,24 @@ func TestAdapter(t *testing.T) { maildroptest.TestAdapter(t, newFixture) }
 // TestSession runs the session scripts of all adapters.
 func TestSession(t *testing.T) { maildroptest.TestScripts(t, newFixture) }
 
+// TestPolicies runs the scripts and the properties of policies.
+func TestPolicies(t *testing.T) {
+	maildroptest.TestPolicies(t, newUnreadFixture)
+	maildroptest.TestMarkedAlone(t, newUnreadFixture)
+}
+
 // newFixture makes Maildirs whose messages lie half in new, half in cur, with
 // and without info.
 func newFixture(t *testing.T) maildroptest.Fixture {
+	return makeFixture(t, []string{"new/%s", "cur/%s:2,S", "cur/%s:2,", "cur/%s"})
+}
+
+// newUnreadFixture makes Maildirs with a trash, and messages that nobody has read.
+func newUnreadFixture(t *testing.T) maildroptest.Fixture {
+	return makeFixture(t, []string{"new/%s", "cur/%s:2,F", "cur/%s:2,", "cur/%s"})
+}
+
+func makeFixture(t *testing.T, forms []string) maildroptest.Fixture {
 	root := t.TempDir()
 	a := newAdapter(t, Options{Path: root + "/{user}/Maildir"})
 	accounts, added := 0, map[string]int{}
@@ -32,9 +48,29 @@ func newFixture(t *testing.T) maildroptest.Fixture {
 		n := added[account.Name]
 		added[account.Name]++
 		base := fmt.Sprintf("%d.M%dP1.host", 1700000000+n/3, 100000+n)
-		name := []string{"new/" + base, "cur/" + base + ":2,S", "cur/" + base + ":2,", "cur/" + base}[n%4]
-		write(t, path(account), name, string(message))
+		write(t, path(account), fmt.Sprintf(forms[n%4], base), string(message))
 	}
+	find := func(t testing.TB, account gateway.Account, i int) string {
+		pattern := fmt.Sprintf("%s/*/%d.M%dP1.host*", path(account), 1700000000+i/3, 100000+i)
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%s: %q, %v", pattern, files, err)
+		}
+		return files[0]
+	}
+	list := func(t testing.TB, maildir string, which func(name string) bool) (list [][]byte) {
+		for _, name := range files(t, maildir) {
+			raw, err := os.ReadFile(filepath.Join(maildir, name))
+			if err != nil {
+				t.Error(err)
+			}
+			if which(name) {
+				list = append(list, raw)
+			}
+		}
+		return list
+	}
+	all := func(string) bool { return true }
 	return maildroptest.Fixture{
 		Adapter: a,
 		Exact:   true,
@@ -43,6 +79,7 @@ func newFixture(t *testing.T) maildroptest.Fixture {
 			accounts++
 			account := gateway.Account{Name: fmt.Sprint("user", accounts), Adapter: a}
 			makeMaildir(t, path(account))
+			makeMaildir(t, path(account)+"/.Trash")
 			for _, message := range messages {
 				add(t, account, message)
 			}
@@ -50,25 +87,32 @@ func newFixture(t *testing.T) maildroptest.Fixture {
 		},
 		Add: add,
 		Remove: func(t testing.TB, account gateway.Account, i int) {
-			pattern := fmt.Sprintf("%s/*/%d.M%dP1.host*", path(account), 1700000000+i/3, 100000+i)
-			files, err := filepath.Glob(pattern)
-			if err != nil || len(files) != 1 {
-				t.Fatalf("%s: %q, %v", pattern, files, err)
-			}
-			if err := os.Remove(files[0]); err != nil {
+			if err := os.Remove(find(t, account, i)); err != nil {
 				t.Fatal(err)
 			}
 		},
-		List: func(t testing.TB, account gateway.Account) [][]byte {
-			var list [][]byte
-			for _, name := range files(t, path(account)) {
-				raw, err := os.ReadFile(filepath.Join(path(account), name))
-				if err != nil {
-					t.Error(err)
-				}
-				list = append(list, raw)
+		List: func(t testing.TB, account gateway.Account) [][]byte { return list(t, path(account), all) },
+		AddAged: func(t testing.TB, account gateway.Account, message []byte, age time.Duration) {
+			n := added[account.Name]
+			add(t, account, message)
+			then := time.Now().Add(-age)
+			if err := os.Chtimes(find(t, account, n), then, then); err != nil {
+				t.Fatal(err)
 			}
-			return list
+		},
+		Read: func(t testing.TB, account gateway.Account, i int) {
+			file := find(t, account, i)
+			base := baseName(filepath.Base(file))
+			if err := os.Rename(file, path(account)+"/cur/"+base+":2,S"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Trash: func(t testing.TB, account gateway.Account) [][]byte { return list(t, path(account)+"/.Trash", all) },
+		Seen: func(t testing.TB, account gateway.Account) [][]byte {
+			return list(t, path(account), func(name string) bool {
+				_, flags, _ := strings.Cut(name, ":2,")
+				return strings.Contains(flags, "S")
+			})
 		},
 	}
 }

@@ -83,12 +83,14 @@ type userConfig struct {
 	UpstreamUser         string `toml:"upstream_user"`
 	UpstreamPassword     string `toml:"upstream_password"`
 	UpstreamPasswordFile string `toml:"upstream_password_file"`
+	gateway.Policy
 }
 
 type routeConfig struct {
 	Users      string `toml:"users"`
 	Adapter    string `toml:"adapter"`
 	PasswdFile string `toml:"passwd_file"`
+	gateway.Policy
 }
 
 type loginConfig struct {

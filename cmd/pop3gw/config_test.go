@@ -98,8 +98,17 @@ func TestWrongConfigurations(t *testing.T) {
 		{"unknown key without", `idle_timeout = "10m"`, `x = 1`, `config.toml:34: limits.x: unknown key; here may stand: max_connections, max_connections_per_address, idle_timeout, login_timeout, update_timeout, write_timeout, max_errors, max_login_failures, login_failure_delay`},
 		{"unknown table", "[limits]", "[limit]", `config.toml:33: limit: unknown key; did you mean "limits"?`},
 		{"unknown key of a second entry", `cleartext_login =`, `clear_text_login =`, `config.toml:8: listeners.clear_text_login: unknown key; did you mean "cleartext_login"?`},
-		{"key of another type of adapter", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\nmailbox = \"INBOX\"", `config.toml:15: adapters.files.mailbox: unknown key; here may stand: type, path, folders, first_listing_timeout`},
-		{"dotted key", `connect_timeout = "30s"`, `window.max = 3`, `config.toml:18: adapters.office.window: unknown key; here may stand: type, address, tls, ca_file, server_name, connect_timeout, response_timeout, prefetch, keep_connections, max_kept_connections, mailbox, folders, on_delete, trash_mailbox, on_retrieve, uidl, without_uidplus, master_user, master_password, master_password_file, master_separator`},
+		{"key of another type of adapter", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\nmailbox = \"INBOX\"", `config.toml:15: adapters.files.mailbox: unknown key; here may stand: type, path, folders, first_listing_timeout, on_delete, trash_mailbox, on_retrieve, window`},
+		{"dotted key", `connect_timeout = "30s"`, `policy.max = 3`, `config.toml:18: adapters.office.policy: unknown key; here may stand: type, address, tls, ca_file, server_name, connect_timeout, response_timeout, prefetch, keep_connections, max_kept_connections, mailbox, folders, on_delete, trash_mailbox, on_retrieve, window, uidl, without_uidplus, master_user, master_password, master_password_file, master_separator`},
+
+		{"unknown key of the window", `connect_timeout = "30s"`, `window = { max_ages = "3d" }`, `config.toml:18: adapters.office.window.max_ages: unknown key; did you mean "max_age"?`},
+		{"number for an age", `connect_timeout = "30s"`, `window.max_age = 30`, `config.toml:18: adapters.office.window.max_age: found 30; wanted is a text in quotes`},
+		{"age without a unit", `connect_timeout = "30s"`, `window = { max_age = "30" }`, `config.toml:18: adapters.office.window.max_age: found "30"; allowed are "never" and ages such as "30d", "2w" or "36h"`},
+		{"age that nothing reaches", `connect_timeout = "30s"`, `window = { max_age = "never" }`, `config.toml:18: adapters.office.window: found max_age = "never"; leave max_age out to show messages of any age`},
+		{"negative window", `name = "two"`, "name = \"two\"\nwindow = { max_messages = -1 }", `config.toml:25: users.window: found max_messages = -1; allowed are numbers above 0, and 0 for no limit`},
+		{"no such policy of a Maildir", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\non_delete = \"shred\"", `config.toml:15: adapters.files.on_delete: found "shred"; allowed are "expunge", "move", "seen", "keep"`},
+		{"no such policy of a route", `users = "*@example.org"`, "users = \"*@example.org\"\non_retrieve = \"forget\"", `config.toml:28: routes.on_retrieve: found "forget"; allowed are "keep", "seen"`},
+		{"no name of a trash", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\ntrash_mailbox = \"../x\"", `config.toml:15: adapters.files.trash_mailbox: found "../x"; allowed are names of folders, such as "Trash"`},
 		{"several at a time", `idle_timeout = "10m"`, "idle_timeout = 600\nmax_errors = \"x\"\n[log]\nlevl = \"info\"", "config.toml:34: limits.idle_timeout: found 600; wanted is a time with its unit, in quotes, such as \"10m\" or \"500ms\"\n" +
 			"config.toml:35: limits.max_errors: found \"x\"; wanted is a whole number, without quotes\n" +
 			`config.toml:37: log.levl: unknown key; did you mean "level"?`},

@@ -91,6 +91,8 @@ func (s *source) checkValue(path string, value any, t reflect.Type) error {
 		if n, ok := value.(int64); !ok || n > math.MaxInt {
 			return wrong("a whole number, without quotes")
 		}
+	case reflect.Pointer:
+		return s.checkValue(path, value, t.Elem())
 	case reflect.Struct:
 		table, ok := value.(map[string]any)
 		if !ok {

@@ -25,11 +25,11 @@ func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) 
 		errs = append(errs, err)
 		d.Users = append(d.Users, account.User{
 			Name: u.Name, Password: password, Target: c.target(u.Adapter, adapters),
-			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword,
+			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword, Policy: u.Policy,
 		})
 	}
 	for _, r := range c.Routes {
-		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile)})
+		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile), Policy: r.Policy})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

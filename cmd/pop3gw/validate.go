@@ -37,11 +37,13 @@ func (c *config) check() error {
 	}
 	for i, u := range c.Users {
 		key := fmt.Sprintf("users[%d].", i)
-		errs = append(errs, c.required(key+"name", u.Name, `"scanner"`), c.checkAdapterName(key+"adapter", u.Adapter))
+		errs = append(errs, c.required(key+"name", u.Name, `"scanner"`), c.checkAdapterName(key+"adapter", u.Adapter),
+			c.source.keyErrors(key[:len(key)-1], u.Policy.Check()))
 	}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d].", i)
-		errs = append(errs, c.required(key+"users", r.Users, `"*" for everybody`), c.checkAdapterName(key+"adapter", r.Adapter))
+		errs = append(errs, c.required(key+"users", r.Users, `"*" for everybody`), c.checkAdapterName(key+"adapter", r.Adapter),
+			c.source.keyErrors(key[:len(key)-1], r.Policy.Check()))
 	}
 	errs = append(errs,
 		c.oneOf("lock.when_busy", &c.Lock.WhenBusy, "refuse"),

@@ -49,6 +49,9 @@ type User struct {
 	// UpstreamUser and UpstreamPassword log in where the store checks
 	// passwords. UpstreamUser is Name's normal form if "".
 	UpstreamUser, UpstreamPassword string
+
+	// Policy is what becomes of the user's mail, in place of the adapter's.
+	Policy gateway.Policy
 }
 
 // String and LogValue leave the secrets out.
@@ -66,6 +69,9 @@ type Route struct {
 	// client's is passed on once it was verified: the file then says who may
 	// use POP3, and both have the same passwords.
 	PasswdFile string
+
+	// Policy is what becomes of the mail of the users, in place of the adapter's.
+	Policy gateway.Policy
 }
 
 // Target is an adapter and what it can do.

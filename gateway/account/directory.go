@@ -129,6 +129,7 @@ func (e *entry) account() gateway.Account {
 		Folder:    e.folder,
 		Upstream:  e.upstream,
 		Forwarded: e.forward,
+		Policy:    e.policy,
 	}
 }
 

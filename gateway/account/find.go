@@ -13,6 +13,7 @@ type entry struct {
 	name   string // normal form, without the folder
 	folder string
 	target Target
+	policy gateway.Policy
 	route  *route  // nil for one of Config.Users
 	secret *secret // nil where the store checks the password
 
@@ -107,7 +108,7 @@ func (d *Directory) findName(typed string) (*entry, error) {
 
 // entry returns what Config says of the user.
 func (u *user) entry(folder string) *entry {
-	e := &entry{name: u.Name, folder: folder, target: u.Target, secret: u.secret}
+	e := &entry{name: u.Name, folder: folder, target: u.Target, policy: u.Policy, secret: u.secret}
 	if u.Target.ChecksPasswords {
 		e.upstream = gateway.Credentials{User: u.UpstreamUser, Password: u.UpstreamPassword}
 		e.forward = u.secret == nil
@@ -117,7 +118,7 @@ func (u *user) entry(folder string) *entry {
 
 // findRouted returns what is known of name, which r leads to.
 func (d *Directory) findRouted(r *route, name, folder string) (*entry, error) {
-	e := &entry{name: name, folder: folder, target: r.Target, route: r}
+	e := &entry{name: name, folder: folder, target: r.Target, policy: r.Policy, route: r}
 	if r.Target.ChecksPasswords {
 		e.upstream = gateway.Credentials{User: name}
 		e.forward = r.forwards()

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 	"pop3gw/gateway"
 )
 
-//go:embed testdata/session/*.txt
+//go:embed testdata/session/*.txt testdata/policy/*.txt
 var scriptFiles embed.FS
 
 // Script is a session as text: a txtar archive of a comment, the messages of a
@@ -38,7 +39,8 @@ var scriptFiles embed.FS
 //
 // A file "message NAME" is a message with LF line ends sent as CRLF; "message
 // NAME quoted" is Go strings, one a line, joined. "after" lists the names of the
-// messages left, in order.
+// messages left, in order; "trash" of those in the trash, "seen" of those left that
+// are marked as read. "log" is what the log says of messages, each with its number.
 //
 // The dialogue of user alice, whose password is "open sesame" and whose token is
 // "ya29.open-sesame":
@@ -55,6 +57,8 @@ var scriptFiles embed.FS
 //	eof        the server has closed
 //	wait 10m   time passes
 //	remove NAME, add NAME   another program removes or stores a message
+//	add NAME 48h            it stores one that is so old
+//	read NAME               it marks a message as read
 //
 // {apop NAME} in a line of the client's is the digest for the connection's
 // greeting and the password; {base64 "text"}, anywhere, is that Go string in base64.
@@ -64,15 +68,17 @@ type Script struct {
 	archive *txtar.Archive
 }
 
-// Scripts returns the scripts of this package, which hold for every adapter.
-func Scripts(t testing.TB) []Script {
-	files, err := scriptFiles.ReadDir("testdata/session")
+// Scripts returns the scripts of this package that hold for every adapter.
+func Scripts(t testing.TB) []Script { return scripts(t, "testdata/session/") }
+
+func scripts(t testing.TB, folder string) []Script {
+	files, err := scriptFiles.ReadDir(path.Clean(folder))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var scripts []Script
 	for _, file := range files {
-		text, err := scriptFiles.ReadFile("testdata/session/" + file.Name())
+		text, err := scriptFiles.ReadFile(folder + file.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,6 +120,13 @@ func TestScripts(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		if s.Waits() || s.Exact() && !exact {
 			continue
 		}
+		t.Run(s.Name, func(t *testing.T) { s.Run(t, newFixture(t)) })
+	}
+}
+
+// TestPolicies runs the scripts of policies over new fixtures.
+func TestPolicies(t *testing.T, newFixture func(t *testing.T) Fixture) {
+	for _, s := range scripts(t, "testdata/policy/") {
 		t.Run(s.Name, func(t *testing.T) { s.Run(t, newFixture(t)) })
 	}
 }
@@ -188,6 +201,7 @@ func (s Script) Run(t *testing.T, f Fixture) {
 	}
 	r.account = f.Create(t, messages)
 	r.readUIDs()
+	r.account.Policy = s.policy(t)
 
 	limits := gateway.Limits{LoginFailureDelay: time.Nanosecond}
 	options := r.listenerOptions(s.options, &limits)
@@ -203,17 +217,61 @@ func (s Script) Run(t *testing.T, f Fixture) {
 			t.Errorf("Serve: %v", err)
 		}
 		if s.has("after") {
-			r.checkAfter(strings.Fields(string(s.file("after"))))
+			r.check("left", f.List, s.file("after"))
+		}
+		if s.has("trash") {
+			r.check("in the trash", f.Trash, s.file("trash"))
+		}
+		if s.has("seen") {
+			r.check("marked as read", f.Seen, s.file("seen"))
+		}
+		if s.has("log") {
+			if got, want := r.log.said(), strings.TrimSpace(string(s.file("log"))); got != want {
+				t.Errorf("the log says:\n%s\nwant:\n%s", got, want)
+			}
 		}
 	}()
 	r.connect("1")
 	r.dialogue(strings.Split(string(s.file("dialogue")), "\n"))
 }
 
+// policyKeys are the options that are of the policy.
+var policyKeys = []string{"on_delete", "trash_mailbox", "on_retrieve", "max_age", "max_messages", "unseen_only"}
+
+func (s Script) policy(t testing.TB) (p gateway.Policy) {
+	w := new(gateway.Window)
+	for _, option := range s.options {
+		key, value, _ := strings.Cut(option, "=")
+		var err error
+		switch key {
+		case "on_delete":
+			err = p.OnDelete.UnmarshalText([]byte(value))
+		case "trash_mailbox":
+			p.TrashMailbox = value
+		case "on_retrieve":
+			err = p.OnRetrieve.UnmarshalText([]byte(value))
+		case "max_age":
+			err = w.MaxAge.UnmarshalText([]byte(value))
+		case "max_messages":
+			w.MaxMessages, err = strconv.Atoi(value)
+		case "unseen_only":
+			w.UnseenOnly = true
+		}
+		if err != nil {
+			t.Fatalf("option %q: %v", option, err)
+		}
+	}
+	p.Window = w
+	return p
+}
+
 func (r *run) listenerOptions(options []string, limits *gateway.Limits) gateway.ListenerOptions {
 	o := gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}
 	for _, option := range options {
 		key, value, _ := strings.Cut(option, "=")
+		if slices.Contains(policyKeys, key) {
+			continue
+		}
 		switch key {
 		case "exact":
 		case "nul":
@@ -328,8 +386,18 @@ func (r *run) dialogue(lines []string) {
 		case "remove":
 			r.fixture.Remove(r.t, r.account, slices.Index(r.names, rest))
 		case "add":
-			r.fixture.Add(r.t, r.account, r.raw[rest])
-			r.names = append(r.names, rest)
+			name, age, aged := strings.Cut(rest, " ")
+			if d, err := time.ParseDuration(age); aged {
+				if err != nil {
+					fail("%v", err)
+				}
+				r.fixture.AddAged(r.t, r.account, r.raw[name], d)
+			} else {
+				r.fixture.Add(r.t, r.account, r.raw[name])
+			}
+			r.names = append(r.names, name)
+		case "read":
+			r.fixture.Read(r.t, r.account, slices.Index(r.names, rest))
 		default:
 			fail("not a line of a dialogue")
 		}
@@ -394,13 +462,13 @@ func (r *run) unquote(text string) []byte {
 	return []byte(s)
 }
 
-// checkAfter compares what is left with the messages called names.
-func (r *run) checkAfter(names []string) {
+// check compares the messages that list returns with those of these names.
+func (r *run) check(where string, list func(testing.TB, gateway.Account) [][]byte, names []byte) {
 	var got, want []string
-	for _, raw := range r.fixture.List(r.t, r.account) {
+	for _, raw := range list(r.t, r.account) {
 		got = append(got, string(raw))
 	}
-	for _, name := range names {
+	for _, name := range strings.Fields(string(names)) {
 		if name != "none" {
 			want = append(want, string(r.raw[name]))
 		}
@@ -408,13 +476,23 @@ func (r *run) checkAfter(names []string) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		r.t.Errorf("messages left:\n%q\nwant:\n%q", got, want)
+		r.t.Errorf("messages %s:\n%q\nwant:\n%q", where, got, want)
 	}
 }
 
-// sessionLog is a log that tells when sessions have ended.
+// sessionLog is a log that tells when sessions have ended, and what was said of
+// messages.
 type sessionLog struct {
 	ended chan struct{}
+
+	mu       sync.Mutex
+	messages []string
+}
+
+func (l *sessionLog) said() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.messages, "\n")
 }
 
 func (l *sessionLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -424,6 +502,17 @@ func (l *sessionLog) WithGroup(string) slog.Handler            { return l }
 func (l *sessionLog) Handle(_ context.Context, record slog.Record) error {
 	if record.Message == "session ended" {
 		l.ended <- struct{}{}
+	}
+	if record.Level == slog.LevelInfo && strings.HasPrefix(record.Message, "message ") {
+		record.Attrs(func(a slog.Attr) bool {
+			if a.Key != "number" {
+				return true
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.messages = append(l.messages, record.Message+" "+a.Value.String())
+			return false
+		})
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/wire"
@@ -42,6 +43,17 @@ type Fixture struct {
 
 	// List returns the messages stored, in any order, without the adapter's help.
 	List func(t testing.TB, account gateway.Account) [][]byte
+
+	// The others are for the tests of policies, in whose fixtures Create marks no
+	// message as read, and whose accounts have a folder Trash.
+
+	// AddAged is Add of a message that came so long ago.
+	AddAged func(t testing.TB, account gateway.Account, message []byte, age time.Duration)
+	// Read marks a message as read, behind the adapter's back. i is as for Remove.
+	Read func(t testing.TB, account gateway.Account, i int)
+	// Trash and Seen return the messages in the trash, and those of List that are
+	// marked as read.
+	Trash, Seen func(t testing.TB, account gateway.Account) [][]byte
 }
 
 // TestAdapter tests that an adapter keeps the contract of gateway.Adapter and
