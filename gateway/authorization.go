@@ -14,7 +14,6 @@ import (
 
 const (
 	tlsHandshakeTimeout = 30 * time.Second
-	maxFailureDelay     = 30 * time.Second
 	maxName             = 255 // octets, as many as RFC 4616 §2 wants
 )
 
@@ -208,7 +207,7 @@ func decode(response []byte) ([]byte, error) {
 // logIn enters TRANSACTION with the maildrop that the credentials open.
 func (s *session) logIn(mechanism string, client Credentials) error {
 	s.called(client.User)
-	return s.enter(mechanism, func(ctx context.Context) (Account, error) { return s.authenticate(ctx, client) })
+	return s.enter(mechanism, client, func(ctx context.Context) (Account, error) { return s.authenticate(ctx, client) })
 }
 
 // called notes the name that a client gave, for the log.
@@ -219,12 +218,19 @@ func (s *session) called(name string) {
 }
 
 // enter enters TRANSACTION with the maildrop of the account that authenticate
-// finds.
-func (s *session) enter(mechanism string, authenticate func(ctx context.Context) (Account, error)) error {
+// finds. client is what the client has said already; it may be nothing yet.
+func (s *session) enter(mechanism string, client Credentials, authenticate func(ctx context.Context) (Account, error)) error {
 	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
 	start := time.Now()
 	s.attempt(mechanism)
+	attempt, err := s.server.throttle.begin(ctx, blockOf(s.addr), client.User)
+	if err != nil {
+		s.attempted(mechanism, nil, time.Since(start), err)
+		return s.loginFailed(ctx, mechanism, err, 0)
+	}
+	defer attempt.done()
+	ctx = context.WithValue(ctx, attemptKey{}, attempt)
 	account, maildrop, err := open(ctx, authenticate)
 	if err != nil {
 		var bad badCommand
@@ -232,8 +238,14 @@ func (s *session) enter(mechanism string, authenticate func(ctx context.Context)
 			return err
 		}
 		s.attempted(mechanism, account.Adapter, time.Since(start), err)
-		return s.loginFailed(ctx, mechanism, err)
+		var delay time.Duration
+		if CodeOf(err) == CodeAuth {
+			delay = attempt.failed(s.login, client.Password+client.Token)
+			attempt.done()
+		}
+		return s.loginFailed(ctx, mechanism, err, delay)
 	}
+	attempt.succeeded()
 	s.attempted(mechanism, account.Adapter, time.Since(start), nil)
 	s.login, s.adapter = account.Name, account.Adapter
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
@@ -277,8 +289,9 @@ func (s *session) authenticate(ctx context.Context, client Credentials) (Account
 	return s.server.Accounts.Login(ctx, client)
 }
 
-// loginFailed logs why, and holds the answer to a refused login back.
-func (s *session) loginFailed(ctx context.Context, mechanism string, err error) error {
+// loginFailed logs why, and holds the answer to a refused login back, for delay at
+// least.
+func (s *session) loginFailed(ctx context.Context, mechanism string, err error, delay time.Duration) error {
 	if ctx.Err() != nil && CodeOf(err) != CodeAuth {
 		if s.conn.draining.Err() != nil {
 			return s.shutDown()
@@ -292,11 +305,10 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error) 
 	// What the client wrote comes last: packaging/fail2ban relies on it.
 	s.log.Warn("login failed", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "reply", e.reply(),
 		"user", s.login, "error", e.Err)
-	if e.Code == CodeAuth {
+	if e.Code == CodeAuth || errors.Is(err, errThrottled) {
 		s.failures++
-		delay := min(s.limits.LoginFailureDelay<<min(s.failures-1, 16), maxFailureDelay)
 		select {
-		case <-time.After(delay):
+		case <-time.After(max(delay, s.server.throttle.delayOf(s.failures))):
 		case <-ctx.Done():
 		}
 		if s.failures >= s.limits.MaxLoginFailures {

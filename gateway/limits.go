@@ -28,8 +28,9 @@ type Limits struct {
 	MaxErrors int `toml:"max_errors"`
 	// MaxLoginFailures is how many refused logins a connection may have (5).
 	MaxLoginFailures int `toml:"max_login_failures"`
-	// LoginFailureDelay is how long the answer to a connection's first refused
-	// login is held back (500ms); it doubles with each further one.
+	// LoginFailureDelay is how long the answer to the first refused login is held
+	// back (500ms); it doubles with each further one of the connection, the
+	// address or the name. See throttle.
 	LoginFailureDelay time.Duration `toml:"login_failure_delay"`
 }
 

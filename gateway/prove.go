@@ -66,7 +66,7 @@ func (s *session) hidesPassword(mechanism string) bool {
 
 // scram logs in by SCRAM-SHA-256.
 func (s *session) scram(respond func(string) ([]byte, error)) error {
-	return s.enter(scramMechanism, func(ctx context.Context) (Account, error) {
+	return s.enter(scramMechanism, Credentials{}, func(ctx context.Context) (Account, error) {
 		name, account, err := s.server.Accounts.(Prover).Prove(ctx, respond)
 		s.called(name)
 		return account, err

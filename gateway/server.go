@@ -30,6 +30,8 @@ type Server struct {
 
 	live live
 
+	throttle *throttle // made by Serve
+
 	mu        sync.Mutex
 	closed    bool
 	listeners map[net.Listener]struct{}
@@ -98,6 +100,7 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 		s.listeners = make(map[net.Listener]struct{})
 		s.conns = make(map[*conn]netip.Prefix)
 		s.perBlock = make(map[netip.Prefix]int)
+		s.throttle = newThrottle(s.Limits.withDefaults().LoginFailureDelay)
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()

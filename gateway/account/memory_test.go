@@ -131,7 +131,7 @@ func TestWaitingForACheckEndsWithTheContext(t *testing.T) {
 		var checks atomic.Int32
 		s := countedSecret("hash", "right", &checks)
 		v := newVerifier(1, newMemory(time.Minute, 10))
-		v.slots <- struct{}{}
+		v.queue.enter(t.Context())
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		ok, err := v.verify(ctx, "bob", s, []byte("right"))
@@ -144,11 +144,11 @@ func TestWaitingForACheckEndsWithTheContext(t *testing.T) {
 		if checks.Load() > 0 {
 			t.Errorf("%d checks", checks.Load())
 		}
-		<-v.slots
+		v.queue.leave()
 		if ok, err := v.verify(t.Context(), "bob", s, []byte("right")); !ok || err != nil {
 			t.Errorf("afterwards: %v, %v", ok, err)
 		}
-		if len(v.slots) > 0 {
+		if v.queue.running > 0 {
 			t.Error("a slot was not given back")
 		}
 	})

@@ -89,11 +89,11 @@ func TestNewDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cap(d.verifier.slots) < 1 || d.verifier.memory.life != 5*time.Minute {
-		t.Errorf("%d slots, %v", cap(d.verifier.slots), d.verifier.memory.life)
+	if d.verifier.queue.max < 1 || d.verifier.memory.life != 5*time.Minute {
+		t.Errorf("%d slots, %v", d.verifier.queue.max, d.verifier.memory.life)
 	}
 	d, err = New(Config{Routes: []Route{{Pattern: "*", Target: imap}}, MaxHashing: 7, RememberFor: -1})
-	if err != nil || cap(d.verifier.slots) != 7 || d.verifier.memory.life > 0 {
-		t.Errorf("%d slots, %v, %v", cap(d.verifier.slots), d.verifier.memory.life, err)
+	if err != nil || d.verifier.queue.max != 7 || d.verifier.memory.life > 0 {
+		t.Errorf("%d slots, %v, %v", d.verifier.queue.max, d.verifier.memory.life, err)
 	}
 }

@@ -13,12 +13,12 @@ import (
 // verifier checks passwords, a bounded number of costly ones at a time.
 type verifier struct {
 	memory *memory
-	slots  chan struct{} // holds one element for each costly check that runs
-	seed   maphash.Seed  // picks stand-ins
+	queue  *queue
+	seed   maphash.Seed // picks stand-ins
 }
 
 func newVerifier(maxHashing int, memory *memory) *verifier {
-	return &verifier{memory: memory, slots: make(chan struct{}, maxHashing), seed: maphash.MakeSeed()}
+	return &verifier{memory: memory, queue: newQueue(maxHashing), seed: maphash.MakeSeed()}
 }
 
 // verify reports whether password is the one of s, the secret of the user name.
@@ -46,13 +46,11 @@ func (v *verifier) compute(ctx context.Context, name string, s *secret, password
 		return false, nil
 	}
 	if s.costly {
-		select {
-		case v.slots <- struct{}{}:
-			defer func() { <-v.slots }()
-		case <-ctx.Done():
+		if err := v.queue.enter(ctx); err != nil {
 			return false, gateway.Unavailable("too many logins at a time, try again later",
-				fmt.Errorf("the password of %q: %w: %w", name, errTooMany, context.Cause(ctx)))
+				fmt.Errorf("the password of %q: %w: %w", name, errTooMany, err))
 		}
+		defer v.queue.leave()
 	}
 	return s.match(password), nil
 }
