@@ -27,7 +27,9 @@ type Adapter struct {
 	held    *budget  // of messages that came out of order
 	updates counters // of sessions that removed messages, by lock
 
-	backoffs backoffs // of accounts that the server wants to be left alone
+	servers *Servers
+	server  *server // as other adapters know it
+	counts
 
 	// What was learnt of the server.
 	greeting atomic.Pointer[imap.CapSet] // capabilities before the login, where it does not tell them unasked
@@ -57,7 +59,9 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	a := &Adapter{options: o, link: l, locks: locks, log: log, held: &heldByAll}
+	a := &Adapter{options: o, link: l, locks: locks, log: log, held: &heldByAll, servers: cmp.Or(o.Servers, new(Servers))}
+	a.server = a.servers.join(o.Address, a)
+	a.kept.server = a.server
 	a.memory.store = kept
 	a.kept.period, a.kept.most = time.Duration(o.KeepConnections), o.MaxKeptConnections
 	return a, nil
@@ -67,6 +71,7 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 func (a *Adapter) Close() error {
 	a.kept.close()
 	a.memory.close()
+	a.servers.leave(a.server, a)
 	return nil
 }
 
@@ -131,7 +136,7 @@ func (a *Adapter) memoryKey(l login, folder string) string {
 // Check implements gateway.Checker: it connects, asks for the capabilities and
 // logs out, without logging in.
 func (a *Adapter) Check(ctx context.Context) error {
-	conn, err := a.connect(ctx)
+	conn, err := a.connect(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,11 @@
 // the greeting. A connection is kept for the next session of the same user with
 // the same password, and then there is no login either.
 //
+// Connections are counted for each server, in all and by account, and sessions
+// beyond what is allowed wait for their turn. An account that its server refuses for
+// a limit or a failure is left alone for a while: see throttle.go for the words by
+// which that is known.
+//
 // UPDATE selects the mailbox for writing and removes exactly the messages that
 // are marked: STORE \Deleted and UID EXPUNGE (RFC 4315), or MOVE (RFC 6851). It
 // never sends EXPUNGE or CLOSE, which remove what other programs have flagged.

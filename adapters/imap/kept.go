@@ -25,13 +25,14 @@ const (
 
 // kept holds connections between sessions: the next session of the same user with
 // the same password needs no login. What it holds is logged in, with no answer
-// due. The zero value keeps none.
+// due. A period of none keeps none.
 //
 // A password is right for as long as the server says so, and period bounds how
 // long it is not asked: it counts from the login and not from the last use.
 type kept struct {
 	period time.Duration
 	most   int // connections in all
+	server *server
 
 	mu      sync.Mutex
 	conns   []*keptConn    // the one used last at the end
@@ -43,6 +44,9 @@ type kept struct {
 // keptConn is a connection, and what is known by it.
 type keptConn struct {
 	conn     *link.Conn
+	place    *place
+	account  string // at the server
+	used     time.Time
 	user     keptUser
 	proof    [sha256.Size]byte // of the password
 	loggedIn time.Time
@@ -97,10 +101,11 @@ func (p *kept) put(k *keptConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := p.period - time.Since(k.loggedIn)
-	if p.closed || left <= 0 || !k.conn.Idle() {
+	if p.closed || left <= 0 || !k.conn.Idle() || p.server.wanted(k.account) {
 		p.end(k)
 		return
 	}
+	k.used = time.Now()
 	p.conns = append(p.conns, k)
 	ofUser := func(other *keptConn) bool { return other.user == k.user }
 	oldest := -1
@@ -144,13 +149,6 @@ func (p *kept) expire() {
 	if len(p.conns) > 0 && !p.closed {
 		p.expiry = time.AfterFunc(next, p.expire)
 	}
-}
-
-// discard logs a connection out that was taken.
-func (p *kept) discard(k *keptConn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.end(k)
 }
 
 // accepted notes that the server takes the password: another one was changed.

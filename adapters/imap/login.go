@@ -108,17 +108,17 @@ func (a *Adapter) refused(l login, err error) error {
 
 // dial connects and logs in. Where that can be, the mailbox of o is opened in the
 // same flight: Opened.Selected tells.
-func (a *Adapter) dial(ctx context.Context, l login, o link.Opening) (*link.Conn, link.Opened, error) {
+func (a *Adapter) dial(ctx context.Context, p *place, l login, o link.Opening) (*link.Conn, link.Opened, error) {
 	together := !a.stepwise.Load()
-	conn, opened, err := a.dialOnce(ctx, l, o, together)
+	conn, opened, err := a.dialOnce(ctx, p, l, o, together)
 	if err != nil && opened.LoggedIn && together { // lost behind that: was it too much at once?
-		return a.dialOnce(ctx, l, o, false)
+		return a.dialOnce(ctx, p, l, o, false)
 	}
 	return conn, opened, err
 }
 
-func (a *Adapter) dialOnce(ctx context.Context, l login, o link.Opening, together bool) (*link.Conn, link.Opened, error) {
-	conn, err := a.connect(ctx)
+func (a *Adapter) dialOnce(ctx context.Context, p *place, l login, o link.Opening, together bool) (*link.Conn, link.Opened, error) {
+	conn, err := a.connect(ctx, p)
 	if err != nil {
 		return nil, link.Opened{}, err
 	}
@@ -130,9 +130,11 @@ func (a *Adapter) dialOnce(ctx context.Context, l login, o link.Opening, togethe
 	return conn, opened, nil
 }
 
-// connect dials. The connection is not logged in.
-func (a *Adapter) connect(ctx context.Context) (*link.Conn, error) {
-	conn, err := link.Dial(ctx, a.link)
+// connect dials. The connection is not logged in. It holds p, which may be nil.
+func (a *Adapter) connect(ctx context.Context, p *place) (*link.Conn, error) {
+	o := a.link
+	o.Dial = a.server.dialer(p, o.Dial)
+	conn, err := link.Dial(ctx, o)
 	if e, ok := errors.AsType[*imap.Error](err); ok {
 		return nil, a.explainAs(permanent("mail server does not offer TLS",
 			`set tls to "implicit" and address to the port for it, or let the server offer STARTTLS`), "starting TLS", e)

@@ -42,6 +42,7 @@ type maildrop struct {
 	alone       bool   // prefetching does not work with this server
 
 	verified bool       // the server has let us in
+	place    *place     // of conn and those that replace it; nil until there is one
 	conn     *link.Conn // nil until there was one
 	loggedIn time.Time  // when conn was
 	caps     imap.CapSet
@@ -171,11 +172,15 @@ func (d *maildrop) Close() error {
 	}
 	if d.conn != nil { // perhaps another than before
 		d.adapter.kept.put(&keptConn{
-			conn: d.conn, user: d.login.keptUser(), proof: d.login.proof, loggedIn: d.loggedIn,
+			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, loggedIn: d.loggedIn,
 			folder: d.folder, mailbox: d.mailbox, trash: d.trash,
 		})
 	}
 	d.conn = nil
+	if d.place != nil {
+		d.adapter.server.release(d.place)
+		d.place = nil
+	}
 	if d.unlock != nil {
 		d.unlock()
 	}

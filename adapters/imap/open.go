@@ -28,12 +28,17 @@ func (d *maildrop) open(ctx context.Context) error {
 	d.known = a.memory.recall(d.key)
 	k := a.kept.take(d.login)
 	if k != nil {
+		d.place = k.place
+		a.server.hold(d.place)
 		d.lock() // the password was right a while ago; that it is in use is told below
 	}
 	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
 	opened, ok := d.resume(ctx, k)
 	if !ok {
-		var err error
+		err := d.reserve(ctx)
+		if err != nil {
+			return err
+		}
 		if opened, err = d.dial(ctx, d.opening(a.caps.Load())); err != nil {
 			return err
 		}
@@ -118,7 +123,7 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 		d.log.Debug("connection that was kept is of no use", "error", quoted(cmp.Or(err, opened.Select)))
 	}
 	d.mailbox = ""
-	d.adapter.kept.discard(k)
+	k.conn.Logout(ctx) // its place is for the next one
 	return opened, false
 }
 
@@ -126,9 +131,9 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 // mailbox as o says. What has come of that is noted by entered.
 func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error) {
 	kept := &d.adapter.kept
-	conn, opened, err := d.adapter.dial(ctx, d.login, o)
+	conn, opened, err := d.adapter.dial(ctx, d.place, d.login, o)
 	if isThrottled(err) && kept.makeRoom(d.login) {
-		conn, opened, err = d.adapter.dial(ctx, d.login, o)
+		conn, opened, err = d.adapter.dial(ctx, d.place, d.login, o)
 	}
 	if err != nil {
 		if gateway.CodeOf(err) == gateway.CodeAuth {

@@ -53,6 +53,17 @@ type Options struct {
 	// MaxKeptConnections is how many connections are kept, of all users (256).
 	MaxKeptConnections int `toml:"max_kept_connections"`
 
+	// MaxConnections is how many connections to the server there are at a time, of
+	// all adapters with its address (0, no limit but that of sessions). Those that
+	// are kept count, and are the first to go. Sessions wait for one, in turns of
+	// their users.
+	MaxConnections int `toml:"max_connections"`
+	// MaxConnectionsPerUser is the same for one account of the server (10).
+	MaxConnectionsPerUser int `toml:"max_connections_per_user"`
+	// Servers has the connections of several adapters counted together; nil is of
+	// this one alone.
+	Servers *Servers
+
 	// Mailbox is the mailbox that is served ("INBOX").
 	Mailbox string `toml:"mailbox"`
 	// Folders lets a client open another mailbox as name+Folder (false).
@@ -190,6 +201,7 @@ func (o Options) complete() (Options, error) {
 	o.Prefetch = cmp.Or(o.Prefetch, 16<<20)
 	o.KeepConnections = cmp.Or(o.KeepConnections, Period(15*time.Minute))
 	o.MaxKeptConnections = cmp.Or(o.MaxKeptConnections, 256)
+	o.MaxConnectionsPerUser = cmp.Or(o.MaxConnectionsPerUser, 10)
 	o.Mailbox = cmp.Or(o.Mailbox, "INBOX")
 	o.MasterSeparator = cmp.Or(o.MasterSeparator, "*")
 
@@ -206,6 +218,10 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("response_timeout: found %q; allowed are times above 0, such as \"60s\"", o.ResponseTimeout)
 	case o.MaxKeptConnections < 0:
 		return o, fmt.Errorf("max_kept_connections: found %d; allowed are numbers above 0; set keep_connections = \"0s\" for none", o.MaxKeptConnections)
+	case o.MaxConnections < 0:
+		return o, fmt.Errorf("max_connections: found %d; allowed are 0, which is no limit, and numbers above", o.MaxConnections)
+	case o.MaxConnectionsPerUser < 0:
+		return o, fmt.Errorf("max_connections_per_user: found %d; allowed are numbers above 0", o.MaxConnectionsPerUser)
 	case o.MasterUser != "" && o.MasterPassword == "":
 		return o, errors.New("master_password: found none; master_user needs master_password or master_password_file")
 	case o.MasterUser == "" && (o.MasterPassword != "" || o.MasterPasswordFile != ""):

@@ -25,6 +25,8 @@ func TestOptions(t *testing.T) {
 		prefetch = "512KB"
 		keep_connections = "0s"
 		max_kept_connections = 3
+		max_connections = 5
+		max_connections_per_user = 4
 		mailbox = "Scans"
 		folders = true
 		on_delete = "move"
@@ -44,7 +46,7 @@ func TestOptions(t *testing.T) {
 	}
 	want := Options{
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
-		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3,
+		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3, MaxConnections: 5, MaxConnectionsPerUser: 4,
 		Mailbox: "Scans", Folders: true,
 		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window)}, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
@@ -59,7 +61,7 @@ func TestOptions(t *testing.T) {
 
 	defaults, err := Options{Address: "imap.example.org"}.complete()
 	if err != nil || !reflect.DeepEqual(defaults, Options{
-		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, Mailbox: "INBOX", Policy: gateway.DefaultPolicy(),
+		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, MaxConnectionsPerUser: 10, Mailbox: "INBOX", Policy: gateway.DefaultPolicy(),
 		UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse, MasterSeparator: "*",
 	}) {
 		t.Errorf("defaults are %+v, %v", defaults, err)
@@ -129,6 +131,8 @@ func TestBadOptions(t *testing.T) {
 		{`keep_connections = "-1m"`, `found "-1m"; allowed are "0s" and times such as "15m"`},
 		{`keep_connections = "15"`, `found "15"`},
 		{"address = 'm'\nmax_kept_connections = -1", `max_kept_connections: found -1`},
+		{"address = 'm'\nmax_connections = -1", `max_connections: found -1; allowed are 0`},
+		{"address = 'm'\nmax_connections_per_user = -1", `max_connections_per_user: found -1; allowed are numbers above 0`},
 		{"address = 'm'\nmaster_user = 'root'", `master_password: found none`},
 		{"address = 'm'\nmaster_password = 'toor'", `master_user: found none`},
 		{"address = 'm'\ntls = 'none'\nca_file = 'x'", `tls: found "none"`},

@@ -214,10 +214,10 @@ func (b *backoffs) active() (n int) {
 
 // leftAlone answers a login to an account that is left alone now.
 func (d *maildrop) leftAlone() error {
-	if err := d.adapter.backoffs.check(d.account); err != nil {
+	if err := d.adapter.server.backoffs.check(d.account); err != nil {
 		return err
 	}
-	return d.adapter.backoffs.check(d.attempt())
+	return d.adapter.server.backoffs.check(d.attempt())
 }
 
 // attempt names the account together with the password. What becomes of a password
@@ -230,7 +230,7 @@ func (d *maildrop) heed(err error) error {
 	if !d.verified && d.login.source == fromClient {
 		key = d.attempt()
 	}
-	if pause := d.adapter.backoffs.note(key, err); pause > 0 {
+	if pause := d.adapter.server.backoffs.note(key, err); pause > 0 {
 		d.log.Warn("mail server refuses for now, leaving the account alone for a while",
 			"server", d.adapter.options.Address, "account", d.account, "pause", pause.Round(time.Second))
 	}
@@ -239,8 +239,8 @@ func (d *maildrop) heed(err error) error {
 
 // letIn notes that the server has opened the maildrop.
 func (d *maildrop) letIn() {
-	d.adapter.backoffs.forget(d.account)
-	d.adapter.backoffs.forget(d.attempt())
+	d.adapter.server.backoffs.forget(d.account)
+	d.adapter.server.backoffs.forget(d.attempt())
 }
 
 // heedLimits is heed in the middle of a session, where a failure may be of one

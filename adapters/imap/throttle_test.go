@@ -63,7 +63,7 @@ func TestWordsOfServers(t *testing.T) {
 			if e, ok := errors.AsType[*pauseError](err); !ok || e.pause != tt.pause {
 				t.Errorf("%s, %s: %s: the pause is %+v, want %+v", tt.server, command, tt.answer, e, tt.pause)
 			}
-			if a.backoffs.active() != 1 {
+			if a.LeftAlone() != 1 {
 				t.Errorf("%s, %s: %s: the account is not left alone", tt.server, command, tt.answer)
 			}
 		}
@@ -75,7 +75,7 @@ func TestWordsOfServers(t *testing.T) {
 		a, _ := s.adapter(t, Options{})
 		_, err := a.Open(t.Context(), account(a))
 		wantError(t, err, gateway.CodeSysTemp, limits, "closed the connection")
-		if !isThrottled(err) || a.backoffs.active() != 1 {
+		if !isThrottled(err) || a.LeftAlone() != 1 {
 			t.Errorf("%s: the account is not left alone", greeting)
 		}
 	}
@@ -85,7 +85,7 @@ func TestWordsOfServers(t *testing.T) {
 		s := newFake("x")
 		s.does(answering("LOGIN", answer))
 		a, _ := s.adapter(t, Options{})
-		if _, err := a.Open(t.Context(), account(a)); err == nil || isThrottled(err) || a.backoffs.active() != 0 {
+		if _, err := a.Open(t.Context(), account(a)); err == nil || isThrottled(err) || a.LeftAlone() != 0 {
 			t.Errorf("%s: %v", answer, err)
 		}
 	}

@@ -25,6 +25,7 @@ type service struct {
 	certificates *certificates // empty without [tls]
 	listeners    []listener
 	locks        *gateway.Locks // of all adapters there ever are
+	servers      *imap.Servers  // the same
 	stores       stores
 	log          *slog.Logger
 	level        *slog.LevelVar // of log; nil where it is fixed
@@ -67,7 +68,7 @@ func (c logConfig) level() (level slog.Level) {
 // stores are the service's from then on. The error is one for each mistake, joined.
 func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 	s := &service{config: c, started: c, certificates: new(certificates), accounts: &accounts{log: log},
-		locks: new(gateway.Locks), stores: kept, log: log}
+		locks: new(gateway.Locks), servers: new(imap.Servers), stores: kept, log: log}
 	hostname, hostnameErr := c.hostname()
 	next, err := c.prepare(s)
 	if err := errors.Join(hostnameErr, err); err != nil {
@@ -181,7 +182,9 @@ func (p adapterParts) build(s *service, log *slog.Logger) (gateway.Adapter, erro
 	if p.config.Type == "maildir" {
 		return orNone(maildir.New(p.config.Maildir, s.locks, s.stores.cache, log))
 	}
-	return orNone(imap.New(p.config.IMAP, s.locks, s.stores.cache, log))
+	o := p.config.IMAP
+	o.Servers = s.servers
+	return orNone(imap.New(o, s.locks, s.stores.cache, log))
 }
 
 // orNone makes no adapter of a nil pointer.

@@ -26,7 +26,7 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 	log = log.With("upstream", opts.Address)
 	dial := opts.Dial
 	if dial == nil {
-		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+		dial = DialTCP
 	}
 	nc, err := dial(ctx, "tcp", opts.Address)
 	if err != nil {
@@ -45,6 +45,11 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 	}
 	log.Debug("connected", "tls", opts.TLS.String(), "address", nc.RemoteAddr().String())
 	return c, nil
+}
+
+// DialTCP is what Options.Dial is by default.
+func DialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
 }
 
 // open makes a new connection ready for commands.
