@@ -16,6 +16,7 @@ import (
 // from version n to n+1; once released, a step never changes.
 var steps = []string{
 	tokensSchema + journalSchema + retrievedSchema,
+	uidlsSchema,
 }
 
 // create makes the file if it is missing. It gets its place when it is whole, so

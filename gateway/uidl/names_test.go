@@ -1,0 +1,506 @@
+package uidl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pop3gw/gateway"
+	"pop3gw/gateway/state"
+)
+
+// mail is a message of a fakeDrop.
+type mail struct {
+	uid  uint32
+	id   string // its Message-ID
+	size int64
+}
+
+// fakeDrop is a mailbox whose messages are named by form.
+type fakeDrop struct {
+	form     Form
+	validity uint32
+	mail     []mail
+	reads    int // headers
+}
+
+func (d *fakeDrop) Len() int         { return len(d.mail) }
+func (d *fakeDrop) Size(i int) int64 { return d.mail[i].size }
+func (d *fakeDrop) Key(i int) Key    { return Key(d.validity)<<32 | Key(d.mail[i].uid) }
+func (d *fakeDrop) AppendForm(dst []byte, i int) []byte {
+	return d.form.Append(dst, &Values{UID: d.mail[i].uid, Validity: d.validity, File: d.mail[i].id})
+}
+func (d *fakeDrop) IsUnique() bool { return d.form.Has(UID) }
+
+func (d *fakeDrop) ReadHeaders(ctx context.Context, want []int, found func(int, *Header)) error {
+	for _, i := range want {
+		d.reads++
+		found(i, headerOf("Message-ID: "+d.mail[i].id+"\r\n\r\n", 10))
+	}
+	return nil
+}
+
+// clients is a user's maildrop over several sessions.
+type clients struct {
+	t    *testing.T
+	book *Book
+	db   *state.DB
+	dir  string
+}
+
+func newClients(t *testing.T) *clients {
+	t.Helper()
+	c := &clients{t: t, dir: t.TempDir()}
+	c.open()
+	return c
+}
+
+func (c *clients) open() {
+	db, err := state.Open(c.dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { db.Close() })
+	c.db, c.book = db, NewBook(db, slog.New(slog.DiscardHandler))
+}
+
+// restart forgets what is in memory alone.
+func (c *clients) restart() {
+	c.db.Close()
+	c.open()
+}
+
+func drop(form string, validity uint32, mail ...mail) *fakeDrop {
+	f, err := Parse(form, everything)
+	if err != nil {
+		panic(err)
+	}
+	return &fakeDrop{form: f, validity: validity, mail: mail}
+}
+
+func mails(n int) []mail {
+	var all []mail
+	for i := range n {
+		all = append(all, mail{uint32(i + 1), fmt.Sprintf("<%d@example.org>", i), int64(1000 + i)})
+	}
+	return all
+}
+
+// renumbered are the same messages with other UIDs.
+func renumbered(all []mail, by uint32) []mail {
+	var others []mail
+	for _, m := range all {
+		m.uid += by
+		others = append(others, m)
+	}
+	return others
+}
+
+// session retrieves the messages with the indexes of retr and removes those of
+// dele. It returns the unique-ids.
+func (c *clients) session(d *fakeDrop, retr, dele []int) (uids []string, err error) {
+	c.t.Helper()
+	ctx := c.t.Context()
+	n, err := c.book.Open(ctx, gateway.Account{Name: "u"})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.Settle(ctx, d, []state.Source{{Form: d.form.String(), Validity: fmt.Sprint(d.validity)}}); err != nil {
+		return nil, err
+	}
+	seen := make(map[string]bool)
+	for i := range d.mail {
+		uid := string(n.Append(nil, i))
+		if !Legal(uid) || seen[uid] {
+			c.t.Errorf("unique-id %q is not legal, or there twice", uid)
+		}
+		seen[uid] = true
+		uids = append(uids, uid)
+	}
+	for _, i := range retr {
+		r := n.Watch(i, io.NopCloser(strings.NewReader("Message-ID: "+d.mail[i].id+"\r\n\r\nBody\r\n")))
+		io.Copy(io.Discard, r)
+		r.Close()
+	}
+	for _, i := range dele {
+		n.Removed(i)
+	}
+	if err := n.Close(ctx); err != nil {
+		c.t.Fatal(err)
+	}
+	return uids, nil
+}
+
+func (c *clients) mustSession(d *fakeDrop, retr, dele []int) []string {
+	c.t.Helper()
+	uids, err := c.session(d, retr, dele)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return uids
+}
+
+func all(n int) (indexes []int) {
+	for i := range n {
+		indexes = append(indexes, i)
+	}
+	return indexes
+}
+
+func same(a, b []string) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+func TestOldNamesComeBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		c := newClients(t)
+		old := c.mustSession(drop("dovecot", 7, mails(10)...), all(10), nil)
+		for round := range uint32(3) {
+			if restart {
+				c.restart()
+			}
+			d := drop("dovecot", 8+round, renumbered(mails(10), 100*round)...)
+			for range 2 {
+				if got := c.mustSession(d, nil, nil); !same(got, old) {
+					t.Fatalf("round %d: %q, want %q", round, got, old)
+				}
+			}
+			if d.reads != 10 {
+				t.Errorf("round %d: %d headers were read", round, d.reads)
+			}
+		}
+	}
+}
+
+// TestNewMailAfterAChange has messages that nobody knows.
+func TestNewMailAfterAChange(t *testing.T) {
+	c := newClients(t)
+	old := c.mustSession(drop("%u", 7, mails(10)...), all(10), nil)
+	moved := renumbered(mails(10), 5) // 6 to 15, so that 6 to 10 mean other messages than before
+	moved = append(moved, mail{1, "<new@example.org>", 1})
+	got := c.mustSession(drop("%u", 8, moved...), nil, nil)
+	if !same(got[:10], old) {
+		t.Errorf("%q, want %q", got[:10], old)
+	}
+	if got[10] == "1" {
+		t.Error("a new message has a name that clients know, and would not be fetched")
+	}
+	if again := c.mustSession(drop("%u", 8, moved...), nil, nil); !same(again, got) {
+		t.Errorf("%q, then %q", got, again)
+	}
+}
+
+func TestMassChangeIsRefused(t *testing.T) {
+	c := newClients(t)
+	old := c.mustSession(drop("dovecot", 7, mails(10)...), all(4), nil)
+	d := drop("dovecot", 8, mails(10)...)
+	for range 3 {
+		_, err := c.session(d, nil, nil)
+		if gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), `pop3gw uidl allow --user "u"`) {
+			t.Fatalf("error is %v", err)
+		}
+	}
+	if d.reads != 10 {
+		t.Errorf("%d headers were read for three logins", d.reads)
+	}
+	if back := c.mustSession(drop("dovecot", 7, mails(10)...), nil, nil); !same(back, old) {
+		t.Errorf("put back, they are %q", back)
+	}
+	if _, err := c.session(d, nil, nil); err == nil {
+		t.Error("no error")
+	}
+	if found, err := c.book.Allow(t.Context(), "u", ""); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	got := c.mustSession(d, nil, nil)
+	if !same(got[:4], old[:4]) || same(got[4:], old[4:]) {
+		t.Errorf("allowed, they are %q, and were %q", got, old)
+	}
+	// Once is not for ever.
+	if _, err := c.session(drop("dovecot", 9, renumbered(mails(10), 50)...), nil, nil); err == nil {
+		t.Error("the next change was not refused")
+	}
+	if found, err := c.book.Allow(t.Context(), "nobody", ""); found || err != nil {
+		t.Error(found, err)
+	}
+}
+
+// TestSmallChanges has changes after which few messages would be downloaded again.
+func TestSmallChanges(t *testing.T) {
+	c := newClients(t)
+	old := c.mustSession(drop("dovecot", 7, mails(10)...), all(6), nil)
+	got := c.mustSession(drop("dovecot", 8, mails(10)...), nil, nil)
+	if !same(got[:6], old[:6]) {
+		t.Errorf("%q", got)
+	}
+
+	c = newClients(t)
+	c.mustSession(drop("dovecot", 7, mails(10)...), all(10), all(10)) // fetched and removed
+	if _, err := c.session(drop("dovecot", 8, mail{1, "<new>", 5}), nil, nil); err != nil {
+		t.Errorf("an emptied maildrop: %v", err)
+	}
+}
+
+func TestFormChangeKeepsNames(t *testing.T) {
+	c := newClients(t)
+	old := c.mustSession(drop("dovecot", 7, mails(10)...), all(10), nil)
+	more := append(mails(10), mail{11, "<new>", 5})
+	got := c.mustSession(drop("cyrus", 7, more...), nil, nil)
+	if !same(got[:10], old) || got[10] != "7.11" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestMailComesLater has the mailbox empty at first, as while it is restored.
+func TestMailComesLater(t *testing.T) {
+	c := newClients(t)
+	old := c.mustSession(drop("dovecot", 7, mails(10)...), all(10), nil)
+	c.mustSession(drop("dovecot", 8), nil, nil)
+	for n := 5; n <= 10; n += 5 {
+		d := drop("dovecot", 8, renumbered(mails(n), 3)...)
+		if got := c.mustSession(d, nil, nil); !same(got, old[:n]) {
+			t.Errorf("with %d: %q, want %q", n, got, old[:n])
+		}
+		if d.reads != 5 {
+			t.Errorf("with %d: %d headers were read", n, d.reads)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	c := newClients(t)
+	big := mail{1, "<a>", 100_000}
+	c.mustSession(drop("dovecot", 7, big, mail{2, "<b>", 100_000}, mail{3, "<c>", 5000}, mail{4, "<c>", 6000}), all(4), nil)
+	got := c.mustSession(drop("dovecot", 8,
+		mail{11, "<a>", 102_000}, // other line ends
+		mail{12, "<b>", 150_000}, // another message of the same Message-ID
+		mail{13, "<c>", 6000},    // two that sizes tell apart
+		mail{14, "<c>", 5000},
+	), nil, nil)
+	want := []string{"0000000100000007", "0000000c00000008", "0000000400000007", "0000000300000007"}
+	if !same(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestDuplicates(t *testing.T) {
+	c := newClients(t)
+	three := []mail{{1, "a", 1}, {2, "a", 1}, {3, "b", 1}, {4, "a", 1}}
+	first := c.mustSession(drop("%f", 7, three...), nil, nil)
+	if !same(first, []string{"a", "a-2", "b", "a-3"}) {
+		t.Errorf("%q", first)
+	}
+	// They stay what they are when the others go.
+	if got := c.mustSession(drop("%f", 7, three[1:]...), nil, nil); !same(got, first[1:]) {
+		t.Errorf("%q", got)
+	}
+	c.restart()
+	if got := c.mustSession(drop("%f", 7, three[2:]...), nil, nil); !same(got, first[2:]) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWithoutState(t *testing.T) {
+	var b *Book
+	n, err := b.Open(t.Context(), gateway.Account{Name: "u"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := drop("%f", 7, mail{1, "a", 1}, mail{2, "a", 1}, mail{3, strings.Repeat("x", 70), 1}, mail{4, strings.Repeat("x", 70), 1})
+	if err := n.Settle(t.Context(), d, nil); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for i := range d.mail {
+		uid := string(n.Append(nil, i))
+		if seen[uid] || !Legal(uid) {
+			t.Errorf("%q", uid)
+		}
+		seen[uid] = true
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestImport(t *testing.T) {
+	c := newClients(t)
+	list := []Listed{{"old-1", "<0@example.org>", 1000}, {"old-2", "<1@example.org>", -1}, {"old-9", "<gone@example.org>", 5}}
+	if err := c.book.Import(t.Context(), "u", "", list); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"old-1", "old-2", "0000000300000007"}
+	d := drop("dovecot", 7, mails(3)...)
+	for range 2 {
+		if got := c.mustSession(d, nil, nil); !same(got, want) {
+			t.Errorf("%q", got)
+		}
+	}
+	if d.reads != 3 {
+		t.Errorf("%d headers were read", d.reads)
+	}
+	// One that comes later.
+	more := append(mails(3), mail{4, "<gone@example.org>", 5})
+	if got := c.mustSession(drop("dovecot", 7, more...), nil, nil); !same(got, append(want, "old-9")) {
+		t.Errorf("%q", got)
+	}
+	c.restart()
+	if got := c.mustSession(drop("dovecot", 9, renumbered(mails(3), 9)...), nil, nil); !same(got[:2], want[:2]) {
+		t.Errorf("after a change: %q", got)
+	}
+}
+
+func TestExport(t *testing.T) {
+	c := newClients(t)
+	n, err := c.book.Open(t.Context(), gateway.Account{Name: "u"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Settle(t.Context(), drop("dovecot", 7, mails(2)...), []state.Source{{}}); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := n.Export(t.Context(), func(l Listed) error { return l.Write(&b) }); err != nil {
+		t.Fatal(err)
+	}
+	want := "0000000100000007\t<0@example.org>\t1000\n0000000200000007\t<1@example.org>\t1001\n"
+	if b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+	if list, err := ReadList(strings.NewReader(b.String()), "list"); err != nil || len(list) != 2 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestDamage has the list of names rewritten by nobody knows whom.
+func TestDamage(t *testing.T) {
+	c := newClients(t)
+	c.mustSession(drop("%f", 7, mail{1, "a", 1}, mail{2, "a", 1}), nil, nil)
+	c.db.Close()
+	path := filepath.Join(c.dir, state.FileName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.LastIndex(string(data), "a-2")
+	if at < 0 {
+		t.Fatal("the name is not in the file")
+	}
+	data[at+2] = '9'
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.open()
+	_, err = c.session(drop("%f", 7, mail{1, "a", 1}, mail{2, "a", 1}), nil, nil)
+	if !errors.Is(err, state.ErrDamaged) || gateway.CodeOf(err) != gateway.CodeSysTemp {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestKnownIsBounded has a client that downloads all in each session, and mail
+// that comes and goes.
+func TestKnownIsBounded(t *testing.T) {
+	c := newClients(t)
+	const messages = 1000
+	for range 40 {
+		c.mustSession(drop("dovecot", 7, mails(messages)...), all(messages), nil)
+	}
+	chunks, octets, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk)
+	if err != nil || octets > 2*30*(messages+1000) || chunks > maxChunks {
+		t.Errorf("%d chunks, %d octets, %v", chunks, octets, err)
+	}
+	for round := range uint32(10) {
+		var come []mail
+		for i := range uint32(messages) {
+			uid := 5000 + 1000*round + i
+			come = append(come, mail{uid, fmt.Sprintf("<%d>", uid), 1})
+		}
+		c.mustSession(drop("dovecot", 7, come...), all(messages), nil)
+	}
+	if _, octets, _ := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk); octets > 3*30*(messages+1000) {
+		t.Errorf("%d octets", octets)
+	}
+}
+
+// TestCost has the figures of the documentation: 10,000 messages in under 2 MB.
+func TestCost(t *testing.T) {
+	c := newClients(t)
+	const messages = 10_000
+	d := drop("dovecot", 7, mails(messages)...)
+	n, err := c.book.Open(t.Context(), gateway.Account{Name: "u"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Settle(t.Context(), d, []state.Source{{Validity: "7"}}); err != nil {
+		t.Fatal(err)
+	}
+	text := "Received: by example.org\r\n" + strings.Repeat("X-Field: "+strings.Repeat("x", 60)+"\r\n", 10) + "Message-ID: <1@example.org>\r\n\r\n"
+	var watching, reading time.Duration
+	for i := range messages {
+		began := time.Now()
+		r := n.Watch(i, io.NopCloser(strings.NewReader(text)))
+		io.Copy(io.Discard, r)
+		r.Close()
+		between := time.Now()
+		io.Copy(io.Discard, struct{ io.Reader }{strings.NewReader(text)})
+		watching, reading = watching+between.Sub(began), reading+time.Since(between)
+	}
+	began := time.Now()
+	if err := n.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closing := time.Since(began)
+	c.db.Close()
+	info, err := os.Stat(filepath.Join(c.dir, state.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d messages: %d octets of state; %v for their headers (%v without), %v to keep them", messages, info.Size(), watching, reading, closing)
+	if info.Size() > 2<<20 {
+		t.Errorf("%d messages take up %d octets", messages, info.Size())
+	}
+}
+
+func TestSettledPollReadsLittle(t *testing.T) {
+	c := newClients(t)
+	d := drop("dovecot", 7, mails(100)...)
+	c.mustSession(d, all(100), nil)
+	version := func() int64 {
+		m, _, err := c.db.UIDLs().Load(t.Context(), "u", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Version
+	}
+	before := version()
+	for range 3 {
+		c.mustSession(d, nil, nil)
+	}
+	if d.reads != 0 || version() != before {
+		t.Errorf("%d headers were read, version %d was %d", d.reads, version(), before)
+	}
+}
+
+func BenchmarkPoll(b *testing.B) {
+	db, err := state.Open(b.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	book := NewBook(db, slog.New(slog.DiscardHandler))
+	d := drop("dovecot", 7, mails(10)...)
+	sources := []state.Source{{Form: d.form.String(), Validity: "7"}}
+	for b.Loop() {
+		n, err := book.Open(b.Context(), gateway.Account{Name: "u"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		n.Settle(b.Context(), d, sources)
+		n.Close(b.Context())
+	}
+}
