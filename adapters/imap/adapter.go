@@ -14,11 +14,14 @@ import (
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
 	"pop3gw/gateway/state/cache"
+	"pop3gw/gateway/uidl"
 )
 
 // Adapter opens mailboxes of one IMAP server. It is safe for concurrent use.
 type Adapter struct {
 	options Options // complete
+	form    uidl.Form
+	book    *uidl.Book // nil without a state
 	link    link.Options
 	locks   *gateway.Locks
 	log     *slog.Logger
@@ -59,7 +62,11 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	l.Log = log
-	a := &Adapter{options: o, link: l, locks: locks, log: log, held: &heldByAll, servers: cmp.Or(o.Servers, new(Servers))}
+	form, err := uidl.Parse(string(o.UIDL), variables)
+	if err != nil {
+		return nil, fmt.Errorf("uidl: %w", err)
+	}
+	a := &Adapter{options: o, form: form, link: l, locks: locks, log: log, held: &heldByAll, servers: cmp.Or(o.Servers, new(Servers))}
 	a.server = a.servers.join(o.Address, a)
 	a.kept.server = a.server
 	a.memory.store = kept
@@ -101,7 +108,11 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if err := d.leftAlone(); err != nil {
 		return nil, err
 	}
-	if err := d.open(ctx); err != nil {
+	err = d.open(ctx)
+	if err == nil {
+		err = d.nameMessages(ctx, account)
+	}
+	if err != nil {
 		d.Close()
 		return nil, d.heed(err)
 	}

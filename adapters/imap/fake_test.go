@@ -228,6 +228,16 @@ func (c *fakeConn) answerUID(verb, args string) {
 				c.send("* %d FETCH (UID %d RFC822.SIZE %d)", i+1, m.uid, size)
 				continue
 			}
+			if strings.Contains(rest, "X-GM-MSGID") {
+				c.send("* %d FETCH (X-GM-MSGID %d UID %d)", i+1, 0x1000+int(m.uid), m.uid)
+				continue
+			}
+			if _, names, ok := strings.Cut(rest, "[HEADER.FIELDS ("); ok {
+				names, _, _ = strings.Cut(names, ")")
+				header := fieldsOf(m.raw, strings.Fields(names))
+				c.send("* %d FETCH (UID %d BODY[HEADER.FIELDS (%s)] {%d}\r\n%s)", i+1, m.uid, names, len(header), header)
+				continue
+			}
 			body, section, origin := m.raw, "", ""
 			if strings.Contains(rest, "[HEADER]") {
 				section = "HEADER"
@@ -284,6 +294,19 @@ func (c *fakeConn) answerUID(verb, args string) {
 		}
 	}
 	c.done("OK done")
+}
+
+// fieldsOf returns some fields of a message as a header.
+func fieldsOf(raw string, names []string) string {
+	header, _, _ := strings.Cut(raw, "\r\n\r\n")
+	found := ""
+	for line := range strings.SplitSeq(header, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		if slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(s, name) }) {
+			found += line + "\r\n"
+		}
+	}
+	return found + "\r\n"
 }
 
 // inSet reports whether set, as in a command, has uid.

@@ -43,6 +43,9 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		return nil, m.explain(err)
 	}
 	d.reading = true
+	if m.part == whole {
+		return d.names.Watch(i, m), nil
+	}
 	return m, nil
 }
 

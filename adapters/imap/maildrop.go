@@ -12,6 +12,7 @@ import (
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
+	"pop3gw/gateway/uidl"
 )
 
 // maildrop is a mailbox as it was listed, and the connection it is reached by.
@@ -29,6 +30,7 @@ type maildrop struct {
 	mailbox     string // its name on the server
 	uidValidity uint32
 	messages    listing
+	names       *uidl.Names   // nil until they are found
 	known       *remembered   // of the mailbox
 	corrected   map[int]int64 // sizes that RETR found to be wrong
 	gone        bitset        // messages that were removed
@@ -137,19 +139,8 @@ func (d *maildrop) CorrectSize(i int, octets int64) {
 	d.corrected[i] = octets
 }
 
-// AppendUID implements gateway.Maildrop, with the form that Dovecot gives its
-// own POP3 unique-ids by default.
-func (d *maildrop) AppendUID(dst []byte, i int) []byte {
-	return appendHex(appendHex(dst, d.messages.uids[i]), d.uidValidity)
-}
-
-// appendHex appends n as eight digits.
-func appendHex(dst []byte, n uint32) []byte {
-	for shift := 28; shift >= 0; shift -= 4 {
-		dst = append(dst, "0123456789abcdef"[n>>shift&0xf])
-	}
-	return dst
-}
+// AppendUID implements gateway.Maildrop.
+func (d *maildrop) AppendUID(dst []byte, i int) []byte { return d.names.Append(dst, i) }
 
 // closeWait bounds what Close may still do before it releases the lock.
 const closeWait = 5 * time.Second
@@ -167,6 +158,11 @@ func (d *maildrop) Close() error {
 		d.log.Warn("retrieved messages were not marked as seen", "error", err)
 	}
 	d.learn()
+	if d.names != nil {
+		if err := d.names.Close(ctx); err != nil {
+			d.log.Warn("unique-ids of what was retrieved could not be kept", "error", err)
+		}
+	}
 	if len(d.gone) > 0 {
 		d.adapter.updates.of(d.name).Add(1)
 	}

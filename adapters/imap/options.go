@@ -75,6 +75,9 @@ type Options struct {
 	// UIDL is the form of unique-ids ("dovecot": UID and UIDVALIDITY, each as
 	// eight lower-case hexadecimal digits).
 	UIDL UIDL `toml:"uidl"`
+	// ReuseXUIDL takes the unique-id of a message from its header field X-UIDL
+	// where it has one (false).
+	ReuseXUIDL bool `toml:"reuse_x_uidl"`
 	// WithoutUIDPLUS is what DELE does where the server cannot expunge single
 	// messages, for lack of UIDPLUS ("refuse": it answers -ERR).
 	WithoutUIDPLUS WithoutUIDPLUS `toml:"without_uidplus"`
@@ -149,11 +152,6 @@ const (
 	Implicit TLSMode = "implicit" // RFC 8314
 )
 
-// UIDL is a form of unique-ids; "" is DovecotUIDL.
-type UIDL string
-
-const DovecotUIDL UIDL = "dovecot"
-
 // WithoutUIDPLUS is how to remove mail without UIDPLUS; "" is Refuse.
 type WithoutUIDPLUS string
 
@@ -162,8 +160,6 @@ const Refuse WithoutUIDPLUS = "refuse"
 func (m *TLSMode) UnmarshalText(text []byte) error {
 	return choose(m, text, NoTLS, StartTLS, Implicit)
 }
-
-func (u *UIDL) UnmarshalText(text []byte) error { return choose(u, text, DovecotUIDL) }
 
 func (w *WithoutUIDPLUS) UnmarshalText(text []byte) error { return choose(w, text, Refuse) }
 
@@ -192,7 +188,7 @@ func (o Options) complete() (Options, error) {
 	if err := errors.Join(
 		check("tls", &o.TLS, Implicit),
 		o.Policy.Check(),
-		check("uidl", &o.UIDL, DovecotUIDL),
+		check("uidl", &o.UIDL, "dovecot"),
 		check("without_uidplus", &o.WithoutUIDPLUS, Refuse),
 	); err != nil {
 		return o, err

@@ -48,7 +48,7 @@ func TestOptions(t *testing.T) {
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
 		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3, MaxConnections: 5, MaxConnectionsPerUser: 4,
 		Mailbox: "Scans", Folders: true,
-		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window)}, UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse,
+		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window)}, UIDL: "dovecot", WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
 	}
 	if o, err = o.complete(); err != nil || !reflect.DeepEqual(o, want) {
@@ -62,7 +62,7 @@ func TestOptions(t *testing.T) {
 	defaults, err := Options{Address: "imap.example.org"}.complete()
 	if err != nil || !reflect.DeepEqual(defaults, Options{
 		Address: "imap.example.org:993", TLS: Implicit, Prefetch: 16 << 20, KeepConnections: Period(15 * time.Minute), MaxKeptConnections: 256, MaxConnectionsPerUser: 10, Mailbox: "INBOX", Policy: gateway.DefaultPolicy(),
-		UIDL: DovecotUIDL, WithoutUIDPLUS: Refuse, MasterSeparator: "*",
+		UIDL: "dovecot", WithoutUIDPLUS: Refuse, MasterSeparator: "*",
 	}) {
 		t.Errorf("defaults are %+v, %v", defaults, err)
 	}
@@ -122,7 +122,9 @@ func TestBadOptions(t *testing.T) {
 		{`tls = "ssl"`, `found "ssl"; allowed are "none", "starttls", "implicit"`},
 		{`on_delete = "trash"`, `found "trash"; allowed are "expunge", "move", "seen", "keep"`},
 		{`on_retrieve = "delete"`, `found "delete"; allowed are "keep", "seen"`},
-		{`uidl = "%v"`, `found "%v"; allowed is "dovecot"`},
+		{`uidl = "%v"`, `found "%v", which gives all messages one name`},
+		{`uidl = "qmail"`, `found "qmail", which needs file names; only adapters of type "maildir" have them`},
+		{`uidl = "pop3"`, `found "pop3"; allowed are "dovecot", "courier", "cyrus", "uw"`},
 		{`without_uidplus = "expunge"`, `found "expunge"; allowed is "refuse"`},
 		{"address = 'm'\nmailbox = \"a\\nb\"", `mailbox: found "a\nb"`},
 		{"address = 'm'\ntrash_mailbox = \"a\\u0000\"", `trash_mailbox: found`},

@@ -66,6 +66,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	if told := removed; d.removes() {
 		removed = func(i int) {
 			d.gone.add(i)
+			d.names.Removed(i)
 			told(i)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"pop3gw/gateway"
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
+	"pop3gw/gateway/uidl"
 )
 
 // service is what a configuration describes, ready to serve.
@@ -36,6 +37,7 @@ type service struct {
 type stores struct {
 	cache   *cache.Cache // what could be found out again
 	durable *state.DB    // what could not
+	uidls   *uidl.Book   // in durable
 }
 
 func (s stores) close() error { return errors.Join(s.cache.Close(), s.durable.Close()) }
@@ -184,7 +186,11 @@ func (p adapterParts) build(s *service, log *slog.Logger) (gateway.Adapter, erro
 	}
 	o := p.config.IMAP
 	o.Servers = s.servers
-	return orNone(imap.New(o, s.locks, s.stores.cache, log))
+	a, err := imap.New(o, s.locks, s.stores.cache, log)
+	if err == nil {
+		a.UseBook(s.stores.uidls)
+	}
+	return orNone(a, err)
 }
 
 // orNone makes no adapter of a nil pointer.

@@ -14,6 +14,7 @@ import (
 
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
+	"pop3gw/gateway/uidl"
 )
 
 // stateFolder is the folder of state.url; "" is none.
@@ -46,7 +47,7 @@ func (c *config) openStores(log *slog.Logger) (stores, error) {
 		kept.Close()
 		return stores{}, unusable(err)
 	}
-	return stores{kept, durable}, nil
+	return stores{kept, durable, uidl.NewBook(durable, log)}, nil
 }
 
 // checkState reports whether the gateway could keep what it wants to, and whether

@@ -56,6 +56,7 @@ func (c *config) check() error {
 	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()))
 	_, err := c.stateFolder()
 	errs = append(errs, err)
+	errs = append(errs, c.checkForms()...)
 	return errors.Join(errs...)
 }
 

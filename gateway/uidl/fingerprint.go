@@ -192,3 +192,22 @@ func Tag(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:4])
 }
+
+// XUIDL returns the value of the first X-UIDL field of a header if it is a legal
+// unique-id, else "".
+func XUIDL(header []byte) string {
+	for line := range bytes.Lines(header) {
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			return ""
+		}
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if ok && strings.EqualFold(string(bytes.TrimRight(name, " \t")), "X-UIDL") {
+			if id := string(bytes.TrimSpace(value)); Legal(id) {
+				return id
+			}
+			return ""
+		}
+	}
+	return ""
+}

@@ -45,7 +45,7 @@ type Temporary interface {
 }
 
 // Names are the names of one maildrop during a session. One goroutine uses them at
-// a time.
+// a time. Watch and Removed do nothing where they are nil.
 type Names struct {
 	book   *Book // nil without a state
 	owner  owner
@@ -56,6 +56,7 @@ type Names struct {
 
 	settled   []state.Source
 	page      page
+	watched   watched
 	header    Header // of the message that is read
 	retrieved []retrieved
 	removed   map[int]struct{}
@@ -281,13 +282,15 @@ func (n *Names) distinguish() []named {
 }
 
 // Watch returns r, which reads message i whole, so that the message is known by
-// its name from then on if it was read to its end.
+// its name from then on if it was read to its end. The reader before it must have
+// been closed.
 func (n *Names) Watch(i int, r io.ReadCloser) io.ReadCloser {
-	if n.book == nil {
+	if n == nil || n.book == nil {
 		return r
 	}
 	n.header.Reset()
-	return &watched{ReadCloser: r, names: n, i: i}
+	n.watched = watched{ReadCloser: r, names: n, i: i}
+	return &n.watched
 }
 
 type watched struct {
@@ -318,7 +321,7 @@ func (w *watched) Close() error {
 
 // Removed notes that message i is gone, and need not be known.
 func (n *Names) Removed(i int) {
-	if n.book == nil {
+	if n == nil || n.book == nil {
 		return
 	}
 	if n.removed == nil {
