@@ -167,7 +167,7 @@ func (s *session) auth(args [][]byte) error {
 			}
 			return decode(response)
 		}
-		s.conn.reply("+", base64.StdEncoding.EncodeToString([]byte(challenge)))
+		s.conn.WriteString("+ " + base64.StdEncoding.EncodeToString([]byte(challenge)) + "\r\n") // may be long (RFC 5034 §4)
 		line, err := s.readLine(true)
 		if err != nil {
 			return nil, err

@@ -56,8 +56,8 @@
 //	RFC 3206  AUTH, SYS/TEMP, SYS/PERM     Yes
 //	RFC 4422  EXTERNAL                     Yes, by TLS client certificates
 //	RFC 4616  PLAIN                        Yes; SASLprep is left to who checks the password
-//	RFC 5034  AUTH                         Yes, with PLAIN, LOGIN, XOAUTH2; no mechanism has a security layer
-//	RFC 5802  SCRAM                        No
+//	RFC 5034  AUTH                         Yes, with PLAIN, LOGIN, SCRAM-SHA-256, OAUTHBEARER, XOAUTH2; no mechanism has a security layer
+//	RFC 5802  SCRAM                        Yes, as SCRAM-SHA-256 (RFC 7677); no channel binding (-PLUS)
 //	RFC 6856  UTF8, LANG                   Partial, see below
 //	RFC 7628  OAUTHBEARER                  Yes, handed through to the store; no discovery (§4.3)
 //	RFC 8314  implicit TLS                 Yes
@@ -74,8 +74,10 @@
 //     size nor its signature.
 //   - LANG knows English, the language of all replies, and what a client chooses
 //     changes nothing.
-//   - APOP, where a listener offers it, is allowed without TLS whatever
-//     CleartextLogin says: it shows no password.
+//   - APOP and SCRAM-SHA-256, where ListenerOptions.Mechanisms names them, are
+//     allowed without TLS whatever CleartextLogin says: they show no password.
+//     Unnamed, SCRAM-SHA-256 follows CleartextLogin, as the mail behind it is not
+//     hidden.
 //   - Commands may end in LF alone, and spaces may stand before and behind
 //     arguments. The lines of AUTH and PASS may have 16 KB, since they carry
 //     tokens; others have the 255 octets of RFC 2449 §4.

@@ -92,11 +92,7 @@ func (a *accounts) Login(ctx context.Context, client gateway.Credentials) (gatew
 // Prove implements gateway.Prover.
 func (a *accounts) Prove(ctx context.Context, respond func(challenge string) ([]byte, error)) (string, gateway.Account, error) {
 	h := a.hold()
-	var name string
-	found, err := gateway.Account{}, errors.ErrUnsupported
-	if prover, ok := any(h.generation.directory).(gateway.Prover); ok {
-		name, found, err = prover.Prove(ctx, respond)
-	}
+	name, found, err := h.generation.directory.Prove(ctx, respond)
 	found, err = h.of(found, err)
 	return name, found, err
 }
@@ -105,9 +101,6 @@ func (a *accounts) Prove(ctx context.Context, respond func(challenge string) ([]
 func (a *accounts) Offers(mechanism string) (some, all bool) {
 	h := a.hold()
 	defer h.Close()
-	if _, ok := any(h.generation.directory).(gateway.Prover); !ok && mechanism == "SCRAM-SHA-256" {
-		return false, false
-	}
 	return h.generation.directory.Offers(mechanism)
 }
 

@@ -66,7 +66,9 @@ func (c *config) mechanismWarnings(d *account.Directory) []error {
 }
 
 var mechanismNeeds = map[string]string{
-	"APOP":        "it needs passwords stored as {PLAIN}",
+	"APOP":          "it needs passwords stored as {PLAIN}",
+	"SCRAM-SHA-256": "it needs passwords stored as {SCRAM-SHA-256} or {PLAIN}",
+
 	"OAUTHBEARER": "it needs an IMAP adapter that checks the passwords itself",
 	"EXTERNAL":    "it needs users whose password the gateway need not pass on: of Maildirs, with upstream_password_file, or of an adapter with master_user",
 	"XOAUTH2":     "it needs an IMAP adapter that checks the passwords itself",

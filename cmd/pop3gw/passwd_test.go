@@ -39,6 +39,17 @@ func TestPasswdFromStandardInput(t *testing.T) {
 			t.Errorf("%q: %s is not its hash", stdin, hash)
 		}
 	}
+	for _, scheme := range []string{"scram-sha-256", "SCRAM-SHA-256", "{SCRAM-SHA-256}"} {
+		out, stderr, code := pop3gw(t, "s3cret pass\n", "passwd", "--scheme", scheme)
+		hash, ok := strings.CutSuffix(out, "\n")
+		if code != 0 || stderr != "" || !ok || !strings.HasPrefix(hash, "{SCRAM-SHA-256}15000,") || !opens(t, hash, "s3cret pass") || opens(t, hash, "s3cret") {
+			t.Errorf("%s: exit code %d, %q, %q", scheme, code, out, stderr)
+		}
+	}
+	want := "pop3gw: --scheme: found \"md5\"; allowed are argon2id and scram-sha-256\n"
+	if out, stderr, code := pop3gw(t, "x\n", "passwd", "--scheme", "md5"); code != 2 || stderr != want || out != "" {
+		t.Errorf("md5: exit code %d, %q, %q", code, out, stderr)
+	}
 	for _, tt := range []struct{ stdin, stderr string }{
 		{"\n", "pop3gw: standard input has no password on its first line\n"},
 		{strings.Repeat("x", 1025), "pop3gw: the password is longer than 1024 octets\n"},

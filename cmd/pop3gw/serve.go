@@ -56,6 +56,9 @@ their files change.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if err := c.makeSaltKey(); err != nil {
+				return usageError{err}
+			}
 			s, err := c.build(kept, log)
 			if err != nil {
 				return usageError{err}

@@ -13,7 +13,9 @@ import (
 // mail lies. It reads the secret files of users, but no passwd-file.
 func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) (*account.Directory, error) {
 	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log}
-	var errs []error
+	key, err := c.saltKey()
+	d.SaltKey = key
+	errs := []error{err}
 	for i, u := range c.Users {
 		key := fmt.Sprintf("users[%d].", i)
 		password, err := c.secret(key+"password", u.Password, u.PasswordFile)

@@ -29,6 +29,11 @@ type Config struct {
 	// costly check, counted from the check. 0 is 5 minutes, negative is never.
 	RememberFor time.Duration
 
+	// SaltKey makes up the salts of SCRAM-SHA-256 for names that do not exist. It
+	// should be secret and last, lest they be told from others by changing. nil
+	// is a key of this process.
+	SaltKey []byte
+
 	// Log gets a warning for each line of a passwd-file that cannot be used.
 	// nil discards them.
 	Log *slog.Logger

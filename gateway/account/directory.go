@@ -19,6 +19,7 @@ type Directory struct {
 	kinds    []*secret        // one secret of each kind that users have
 	fixed    map[string]tally // by mechanism; see tallies
 	verifier *verifier
+	saltKey  []byte // of Config
 }
 
 var _ gateway.Accounts = (*Directory)(nil)

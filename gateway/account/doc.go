@@ -30,11 +30,16 @@
 // read. A bounded number of costly checks run at a time, and a password found
 // right is remembered by a keyed hash for some minutes.
 //
+// A {SCRAM-SHA-256} hash is also a verifier: its user may prove to know the password
+// without sending it (Directory.Prove). So may one with a {PLAIN} secret, for which a
+// verifier is made at each login, always with the same salt.
+//
 // # What a stranger can learn
 //
 // A wrong name and a wrong password are the same gateway.Refused, and take the
 // same time: for a name that does not exist, the password is checked against a
 // user's hash all the same and the result thrown away. Only an account whose
 // own line in a passwd-file is damaged answers otherwise, since its owner would
-// look for a typing error for ever.
+// look for a typing error for ever. SCRAM-SHA-256 shows the salt of a name before any
+// proof; one that does not exist has a salt made of the name and Config.SaltKey.
 package account

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"syscall"
@@ -24,6 +25,7 @@ type entry struct {
 // unknown is why nobody can log in by a name, in words for the log.
 type unknown struct {
 	reason string
+	name   string    // in its normal form, without a folder where there are some
 	stray  bool      // the name is none of Config.Users and fits no route
 	kinds  []*secret // of the users the name could have been one of
 }
@@ -55,7 +57,7 @@ func (d *Directory) find(typed, identity string) (*entry, error) {
 	user, err := d.rules.normal(typed)
 	sameHome := self != nil && self.route == other.route || self == nil && home.stray
 	if err != nil || !sameHome || other.route == nil || other.secret != nil {
-		return nil, &unknown{reason: fmt.Sprintf("%q may not act as %q", typed, identity), kinds: d.allKinds()}
+		return nil, &unknown{reason: fmt.Sprintf("%q may not act as %q", typed, identity), name: cmp.Or(user, typed), kinds: d.allKinds()}
 	}
 	other.upstream = gateway.Credentials{Identity: other.name, User: user}
 	return other, nil
@@ -91,7 +93,7 @@ func (d *Directory) findName(typed string) (*entry, error) {
 			case !r.Target.Folders:
 				taken = true
 			case taken:
-				return nil, &unknown{reason: fmt.Sprintf("%q has no folders", base), kinds: d.allKinds()}
+				return nil, &unknown{reason: fmt.Sprintf("%q has no folders", base), name: typed, kinds: d.allKinds()}
 			default:
 				return d.findRouted(r, base, folder)
 			}
@@ -101,9 +103,9 @@ func (d *Directory) findName(typed string) (*entry, error) {
 		}
 	}
 	if wholeErr != nil {
-		return nil, &unknown{reason: fmt.Sprintf("login name %.64q: %v", typed, wholeErr), kinds: d.allKinds()}
+		return nil, &unknown{reason: fmt.Sprintf("login name %.64q: %v", typed, wholeErr), name: typed, kinds: d.allKinds()}
 	}
-	return nil, &unknown{reason: fmt.Sprintf("%q is not a user and fits no route", whole), stray: true, kinds: d.allKinds()}
+	return nil, &unknown{reason: fmt.Sprintf("%q is not a user and fits no route", whole), name: whole, stray: true, kinds: d.allKinds()}
 }
 
 // entry returns what Config says of the user.
@@ -143,7 +145,7 @@ func (d *Directory) findRouted(r *route, name, folder string) (*entry, error) {
 		if found {
 			reason = "%q is locked in %s"
 		}
-		return nil, &unknown{reason: fmt.Sprintf(reason, name, r.file.path), kinds: kindsOf(d.kinds[:len(d.kinds):len(d.kinds)], table.kinds...)}
+		return nil, &unknown{reason: fmt.Sprintf(reason, name, r.file.path), name: name, kinds: kindsOf(d.kinds[:len(d.kinds):len(d.kinds)], table.kinds...)}
 	}
 	e.secret, err = parseSecret(in.hash)
 	if err != nil {

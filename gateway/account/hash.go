@@ -15,13 +15,8 @@ const maxPassword = 1024
 // Hash returns the hash of password in the form for User.Password and for a
 // passwd-file: argon2id with 19 MiB of memory, 2 passes and 1 lane.
 func Hash(password []byte) (string, error) {
-	switch {
-	case len(password) == 0:
-		return "", errors.New("the password is empty")
-	case len(password) > maxPassword:
-		return "", fmt.Errorf("the password is longer than %d octets", maxPassword)
-	case bytes.ContainsAny(password, "\x00\r\n"):
-		return "", errors.New("the password has a line end or NUL in it, which POP3 cannot carry")
+	if err := checkNewPassword(password); err != nil {
+		return "", err
 	}
 	hasher, err := argon2.New(
 		argon2.WithVariantID(),
@@ -39,4 +34,16 @@ func Hash(password []byte) (string, error) {
 		return "", fmt.Errorf("hashing the password: %w", err)
 	}
 	return digest.Encode(), nil
+}
+
+func checkNewPassword(password []byte) error {
+	switch {
+	case len(password) == 0:
+		return errors.New("the password is empty")
+	case len(password) > maxPassword:
+		return fmt.Errorf("the password is longer than %d octets", maxPassword)
+	case bytes.ContainsAny(password, "\x00\r\n"):
+		return errors.New("the password has a line end or NUL in it, which POP3 cannot carry")
+	}
+	return nil
 }

@@ -21,7 +21,11 @@ func New(c Config) (*Directory, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.SaltKey == nil {
+		c.SaltKey = processKey()
+	}
 	d := &Directory{
+		saltKey:  c.SaltKey,
 		rules:    nameRules{domain: c.DefaultDomain, lowerCase: c.LowerCase},
 		users:    make(map[string]*user),
 		verifier: newVerifier(c.MaxHashing, newMemory(c.RememberFor, maxRemembered)),

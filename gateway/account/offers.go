@@ -12,6 +12,8 @@ var fits = map[string]func(s *secret, forward bool) bool{
 	"OAUTHBEARER": func(s *secret, forward bool) bool { return s == nil && forward },
 	"XOAUTH2":     func(s *secret, forward bool) bool { return s == nil && forward },
 	"EXTERNAL":    func(_ *secret, forward bool) bool { return !forward },
+
+	"SCRAM-SHA-256": fitsSCRAM,
 }
 
 // tally is whether some can log in by a mechanism, and whether some cannot.

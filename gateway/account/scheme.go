@@ -1,7 +1,6 @@
 package account
 
 import (
-	"crypto/hmac"
 	"crypto/md5"
 	"crypto/pbkdf2"
 	"crypto/sha1"
@@ -66,8 +65,8 @@ var schemes = map[string]scheme{
 	"ARGON2ID":     {parse: cryptScheme},
 
 	"PBKDF2":        {parse: parseDovecotPBKDF2},
-	"SCRAM-SHA-1":   {parse: scram("SCRAM-SHA-1", sha1.New)},
-	"SCRAM-SHA-256": {parse: scram("SCRAM-SHA-256", sha256.New)},
+	"SCRAM-SHA-1":   {parse: scramScheme("SCRAM-SHA-1", sha1.New)},
+	"SCRAM-SHA-256": {parse: scramScheme("SCRAM-SHA-256", sha256.New)},
 }
 
 // unsupported are schemes of Dovecot's that are too weak or bound to a realm.
@@ -166,42 +165,6 @@ func parseDovecotPBKDF2(decoded []byte) (*secret, error) {
 			return err == nil && subtle.ConstantTimeCompare(got, key) == 1
 		},
 	}, nil
-}
-
-// scram reads "rounds,salt,StoredKey,ServerKey", the last three in base64
-// (RFC 5802 §3).
-func scram(kind string, newHash func() hash.Hash) func([]byte) (*secret, error) {
-	return func(decoded []byte) (*secret, error) {
-		f := strings.Split(string(decoded), ",")
-		if len(f) != 4 {
-			return nil, errors.New(`the hash is not of the form "rounds,salt,StoredKey,ServerKey"`)
-		}
-		rounds, err := boundedRounds(f[0], maxPBKDF2Rounds)
-		if err != nil {
-			return nil, err
-		}
-		size := newHash().Size()
-		salt, err1 := base64.StdEncoding.DecodeString(f[1])
-		storedKey, err2 := base64.StdEncoding.DecodeString(f[2])
-		if err1 != nil || err2 != nil || len(salt) == 0 || len(storedKey) != size {
-			return nil, errors.New("the salt or StoredKey is damaged")
-		}
-		return &secret{
-			kind:   fmt.Sprintf("%s rounds=%d", kind, rounds),
-			costly: true,
-			match: func(password []byte) bool {
-				salted, err := pbkdf2.Key(newHash, string(password), salt, rounds, size)
-				if err != nil {
-					return false
-				}
-				mac := hmac.New(newHash, salted)
-				mac.Write([]byte("Client Key"))
-				h := newHash()
-				h.Write(mac.Sum(nil))
-				return subtle.ConstantTimeCompare(h.Sum(nil), storedKey) == 1
-			},
-		}, nil
-	}
 }
 
 // boundedRounds reads a number of rounds from 1 to limit.

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+
+	"github.com/xdg-go/scram"
 )
 
 // maxSecret bounds a stored password or hash, in octets. The longest of the
@@ -24,6 +26,9 @@ type secret struct {
 
 	// plain is the password itself where it is stored, nil otherwise.
 	plain []byte
+
+	// scram checks the proofs of SCRAM-SHA-256 where it is stored, nil otherwise.
+	scram *scram.StoredCredentials
 
 	// match reports whether password is the right one, in a time that does not
 	// depend on how much of it is right.

@@ -46,13 +46,22 @@ func (v *verifier) compute(ctx context.Context, name string, s *secret, password
 		return false, nil
 	}
 	if s.costly {
-		if err := v.queue.enter(ctx); err != nil {
-			return false, gateway.Unavailable("too many logins at a time, try again later",
-				fmt.Errorf("the password of %q: %w: %w", name, errTooMany, err))
+		release, err := v.slot(ctx, name)
+		if err != nil {
+			return false, err
 		}
-		defer v.queue.leave()
+		defer release()
 	}
 	return s.match(password), nil
+}
+
+// slot waits until another costly check may run. release ends it.
+func (v *verifier) slot(ctx context.Context, name string) (release func(), err error) {
+	if err := v.queue.enter(ctx); err != nil {
+		return nil, gateway.Unavailable("too many logins at a time, try again later",
+			fmt.Errorf("the password of %q: %w: %w", name, errTooMany, err))
+	}
+	return v.queue.leave, nil
 }
 
 var errTooMany = errors.New("it waited too long for other passwords to be checked: " +
