@@ -172,6 +172,7 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		return heldBody{bytes.NewReader(raw)}, nil
 	}
 	for a.bodies != nil {
+		a.bodies.Expect(a.octets)
 		b, err := a.bodies.Next(ctx)
 		if err != nil {
 			return nil, a.ended(err)

@@ -31,6 +31,13 @@ func fetchBodies(set string, section Section) string {
 	return "UID FETCH " + set + " (UID " + section.String() + ")"
 }
 
+// much is how many octets must be to come for a reader that waits for some of them
+// to come together.
+const much = 8 * lowWater
+
+// Expect says about how many octets are still to come.
+func (b *Bodies) Expect(octets int64) { b.x.c.wire.waitForMuch(octets >= much) }
+
 // More asks for more messages, before the others have come. It may be called
 // while a body is read, and not after Next has returned an error.
 func (b *Bodies) More(set string) error { return b.x.send(fetchBodies(set, b.section)) }
@@ -114,6 +121,7 @@ func (b *Bodies) Close() {
 	}
 	if !b.x.ended {
 		b.x.c.r.unwiden()
+		b.x.c.wire.waitForMuch(false)
 	}
 	b.x.end()
 }

@@ -1,9 +1,14 @@
 package link
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // wire is the network connection, below TLS. It arms a deadline for each read
@@ -19,6 +24,7 @@ type wire struct {
 	progress bool
 	limit    time.Time
 	soon     bool // for a pause at most, and no longer
+	patient  bool // see waitForMuch
 
 	writeErr atomic.Pointer[error] // why writing failed
 }
@@ -52,10 +58,53 @@ func (w *wire) Read(p []byte) (int, error) {
 	if w.soon {
 		deadline = now.Add(min(w.idle, pause))
 	}
+	if brief := now.Add(pause); w.patient && brief.Before(deadline) {
+		n, err := w.readUntil(brief, p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		w.setLowWater(1) // what has come may be all there is for now
+		defer w.setLowWater(lowWater)
+	}
+	return w.readUntil(deadline, p)
+}
+
+func (w *wire) readUntil(deadline time.Time, p []byte) (int, error) {
 	if err := w.Conn.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
 	return w.Conn.Read(p)
+}
+
+// lowWater is how much must have come, in octets, before a patient reader is woken.
+const lowWater = 128 << 10
+
+// waitForMuch makes reads patient, or ends that: the system does not wake the
+// process for each packet of a stream, but when much has come or after a pause.
+func (w *wire) waitForMuch(on bool) {
+	switch {
+	case on && !w.patient:
+		w.patient = w.setLowWater(lowWater)
+	case w.patient && !on:
+		w.patient = false
+		w.setLowWater(1)
+	}
+}
+
+// setLowWater reports whether the connection knows such a thing.
+func (w *wire) setLowWater(octets int) bool {
+	conn, ok := w.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, octets)
+	})
+	return err == nil && cerr == nil
 }
 
 func (w *wire) Write(p []byte) (int, error) {
