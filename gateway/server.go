@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"pop3gw/gateway/socket"
 )
 
 // ErrServerClosed is what Serve returns after Shutdown.
@@ -151,7 +153,7 @@ func (s *Server) hostname() string {
 
 // start serves nc in a goroutine of its own, or refuses it.
 func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
-	c := newConn(nc, limits.WriteTimeout)
+	c := newConn(socket.Quick(nc), limits.WriteTimeout)
 	addr := remoteAddr(nc)
 	block := blockOf(addr)
 	if o.trusts(addr) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"pop3gw/gateway/socket"
 )
 
 // Dial connects, encrypts and reads the greeting, which is OK or PREAUTH.
@@ -35,7 +37,7 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("connecting to %s: %w", opts.Address, err)
 	}
-	c := newConn(nc, limits, log)
+	c := newConn(socket.Quick(nc), limits, log)
 	stop := context.AfterFunc(ctx, func() { c.fail(ended(ctx)) })
 	defer stop()
 

@@ -1,0 +1,134 @@
+package socket
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pair is a quick connection and the other end of it.
+func pair(t *testing.T) (near net.Conn, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	near = Quick(accepted)
+	t.Cleanup(func() { near.Close(); dialled.Close() })
+	return near, dialled.(*net.TCPConn)
+}
+
+// Far more than the system buffers goes both ways at the same time, unchanged.
+func TestBothWays(t *testing.T) {
+	near, far := pair(t)
+	sent := make([]byte, 16<<20)
+	rand.NewChaCha8([32]byte{}).Read(sent)
+	got := make(chan []byte, 2)
+	for _, nc := range []net.Conn{near, far} {
+		go func() {
+			if n, err := nc.Write(sent); n != len(sent) || err != nil {
+				t.Errorf("Write: %d, %v", n, err)
+			}
+		}()
+		go func() {
+			p := make([]byte, len(sent))
+			if _, err := io.ReadFull(nc, p); err != nil {
+				t.Errorf("ReadFull: %v", err)
+			}
+			got <- p
+		}()
+	}
+	for range 2 {
+		if !bytes.Equal(<-got, sent) {
+			t.Error("what came is not what was sent")
+		}
+	}
+}
+
+func TestEnds(t *testing.T) {
+	buf := make([]byte, 10)
+	isTimeout := func(err error) bool {
+		ne, ok := errors.AsType[net.Error](err)
+		return ok && ne.Timeout() && errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(near net.Conn, far *net.TCPConn) (int, error)
+		want func(err error) bool
+	}{
+		{"the other end closes", func(near net.Conn, far *net.TCPConn) (int, error) {
+			far.Close()
+			return near.Read(buf)
+		}, func(err error) bool { return err == io.EOF }},
+		{"the other end resets", func(near net.Conn, far *net.TCPConn) (int, error) {
+			far.SetLinger(0)
+			far.Close()
+			return near.Read(buf)
+		}, func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }},
+		{"writing to one that is gone", func(near net.Conn, far *net.TCPConn) (int, error) {
+			far.SetLinger(0)
+			far.Close()
+			near.Read(buf)
+			return near.Write(buf)
+		}, func(err error) bool { return errors.Is(err, syscall.EPIPE) }},
+		{"a read deadline", func(near net.Conn, far *net.TCPConn) (int, error) {
+			near.SetReadDeadline(time.Now().Add(time.Millisecond))
+			return near.Read(buf)
+		}, isTimeout},
+		{"a read deadline that is set while it waits", func(near net.Conn, far *net.TCPConn) (int, error) {
+			time.AfterFunc(time.Millisecond, func() { near.SetReadDeadline(time.Unix(1, 0)) })
+			return near.Read(buf)
+		}, isTimeout},
+		{"closed while it waits", func(near net.Conn, far *net.TCPConn) (int, error) {
+			time.AfterFunc(time.Millisecond, func() { near.Close() })
+			return near.Read(buf)
+		}, func(err error) bool { return errors.Is(err, net.ErrClosed) }},
+		{"read of nothing", func(near net.Conn, far *net.TCPConn) (int, error) { return near.Read(nil) },
+			func(err error) bool { return err == nil }},
+		{"write of nothing", func(near net.Conn, far *net.TCPConn) (int, error) { return near.Write(nil) },
+			func(err error) bool { return err == nil }},
+	} {
+		near, far := pair(t)
+		if n, err := tt.do(near, far); n != 0 || !tt.want(err) {
+			t.Errorf("%s: %d, %v", tt.name, n, err)
+		}
+	}
+}
+
+// A writer whose reader takes nothing says how much has left when its time is over.
+func TestWriteDeadline(t *testing.T) {
+	near, far := pair(t)
+	near.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+	n, err := near.Write(make([]byte, 64<<20))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 {
+		t.Fatalf("Write: %d, %v", n, err)
+	}
+	near.(interface{ CloseWrite() error }).CloseWrite()
+	if got, err := io.Copy(io.Discard, far); got != int64(n) || err != nil {
+		t.Errorf("%d octets came of %d, %v", got, n, err)
+	}
+}
+
+func TestOthers(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if Quick(a) != a {
+		t.Error("a connection that is none of TCP is another one now")
+	}
+}

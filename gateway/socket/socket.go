@@ -1,0 +1,2 @@
+// Package socket makes TCP connections cheaper where little is said at a time.
+package socket
