@@ -226,7 +226,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	s.attempt(mechanism)
 	attempt, err := s.server.throttle.begin(ctx, blockOf(s.addr), client.User)
 	if err != nil {
-		s.attempted(mechanism, nil, time.Since(start), err)
+		s.attempted(mechanism, "", time.Since(start), err)
 		return s.loginFailed(ctx, mechanism, err, 0)
 	}
 	defer attempt.done()
@@ -237,7 +237,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 		if s.ended != "" || errors.As(err, &bad) || errors.Is(err, errCancelled) {
 			return err
 		}
-		s.attempted(mechanism, account.Adapter, time.Since(start), err)
+		s.attempted(mechanism, account.AdapterName, time.Since(start), err)
 		var delay time.Duration
 		if CodeOf(err) == CodeAuth {
 			delay = attempt.failed(s.login, client.Password+client.Token)
@@ -246,8 +246,8 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 		return s.loginFailed(ctx, mechanism, err, delay)
 	}
 	attempt.succeeded()
-	s.attempted(mechanism, account.Adapter, time.Since(start), nil)
-	s.login, s.adapter = account.Name, account.Adapter
+	s.attempted(mechanism, account.AdapterName, time.Since(start), nil)
+	s.login, s.adapter = account.Name, account.AdapterName
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
 	s.drop.reset()
 	s.state = transaction

@@ -34,7 +34,7 @@ type SessionInfo struct {
 	Listener  string     // address of the listener it came by
 	TLS       string     // version of TLS, or "none"
 	Mechanism string     // of the login, or of the last attempt
-	Adapter   Adapter    // that has the mail; nil before the login
+	Adapter   string     // Account.AdapterName; "" before the login
 	State     State
 	Started   time.Time
 	Since     time.Time // when it entered State
@@ -210,7 +210,7 @@ type activity struct {
 	since     time.Time
 	user      string
 	mechanism string
-	adapter   Adapter
+	adapter   string
 	count     int
 	tls       string
 	addr      netip.Addr
@@ -286,7 +286,7 @@ func (s *session) attempt(mechanism string) {
 }
 
 // attempted notes what became of it.
-func (s *session) attempted(mechanism string, adapter Adapter, took time.Duration, err error) {
+func (s *session) attempted(mechanism, adapter string, took time.Duration, err error) {
 	s.attempt(mechanism)
 	s.server.observer().Login(LoginAttempt{Mechanism: mechanism, Adapter: adapter, Took: took,
 		GivenUp: err != nil && s.conn.draining.Err() != nil, Err: err})

@@ -30,15 +30,15 @@ func (n *notes) add(format string, args ...any) {
 func (n *notes) Refused(listener, reason string) { n.add("refused %s: %s", listener, reason) }
 
 func (n *notes) Login(l gateway.LoginAttempt) {
-	n.add("login %s, adapter %v, %v, given up %v, %v", l.Mechanism, l.Adapter != nil, l.Took, l.GivenUp, l.Err)
+	n.add("login %s, adapter %q, %v, given up %v, %v", l.Mechanism, l.Adapter, l.Took, l.GivenUp, l.Err)
 }
 
-func (n *notes) FirstOctet(from gateway.Adapter, took time.Duration) {
-	n.add("first octet, adapter %v, %v", from != nil, took)
+func (n *notes) FirstOctet(adapter string, took time.Duration) {
+	n.add("first octet, adapter %q, %v", adapter, took)
 }
 
-func (n *notes) Update(from gateway.Adapter, took time.Duration, err error) {
-	n.add("update, adapter %v, %v, %v", from != nil, took, err)
+func (n *notes) Update(adapter string, took time.Duration, err error) {
+	n.add("update, adapter %q, %v, %v", adapter, took, err)
 }
 
 func (n *notes) Ended(listener, why string, lasted time.Duration) {
@@ -72,10 +72,10 @@ func TestObserver(t *testing.T) {
 		synctest.Wait()
 		n.want(t,
 			"refused "+address+": too many connections",
-			"login USER, adapter false, 0s, given up false, [AUTH] wrong name or password",
-			"login USER, adapter true, 1s, given up false, <nil>",
-			"first octet, adapter true, 2s",
-			"update, adapter true, 3s, <nil>",
+			`login USER, adapter "", 0s, given up false, [AUTH] wrong name or password`,
+			`login USER, adapter "store", 1s, given up false, <nil>`,
+			`first octet, adapter "store", 2s`,
+			`update, adapter "store", 3s, <nil>`,
 			"ended "+address+": quit, 8.5s", // with what is held back of the refusal
 		)
 		totals := r.server.Totals()
@@ -107,7 +107,7 @@ func TestObserverOfFailures(t *testing.T) {
 		synctest.Wait()
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if len(n.lines) != 3 || !strings.HasPrefix(n.lines[1], "update, adapter true, 0s, ") || strings.HasSuffix(n.lines[1], "<nil>") {
+		if len(n.lines) != 3 || !strings.HasPrefix(n.lines[1], `update, adapter "store", 0s, `) || strings.HasSuffix(n.lines[1], "<nil>") {
 			t.Errorf("told:\n%s", strings.Join(n.lines, "\n"))
 		}
 		if totals := r.server.Totals(); totals.Removed != 0 {
@@ -154,13 +154,13 @@ func TestSessions(t *testing.T) {
 			if have.ID == "" || have.Received == 0 || have.Sent == 0 || !have.Address.IsLoopback() || have.Listener != r.listener.Addr().String() || have.TLS != "none" {
 				t.Errorf("session %d: %+v", i, have)
 			}
-			if (have.Adapter != nil) != (have.State != gateway.Authorization) {
-				t.Errorf("session %d has adapter %v", i, have.Adapter)
+			if (have.Adapter != "") != (have.State != gateway.Authorization) {
+				t.Errorf("session %d has adapter %q", i, have.Adapter)
 			}
 			if !have.Started.Equal(want.Started) || !have.Since.Equal(want.Since) || !have.Active.Equal(want.Active) {
 				t.Errorf("session %d: started %v, since %v, active %v", i, have.Started.Sub(start), have.Since.Sub(start), have.Active.Sub(start))
 			}
-			have.ID, have.Address, have.Listener, have.TLS, have.Adapter, have.Received, have.Sent = want.ID, want.Address, "", "", nil, 0, 0
+			have.ID, have.Address, have.Listener, have.TLS, have.Adapter, have.Received, have.Sent = want.ID, want.Address, "", "", "", 0, 0
 			have.Started, have.Since, have.Active = want.Started, want.Since, want.Active
 			if have != want {
 				t.Errorf("session %d\nis   %+v\nwant %+v", i, have, want)

@@ -79,10 +79,11 @@ type SizeCorrecter interface {
 
 // Account is where one user's mail lies.
 type Account struct {
-	Name     string      // login name in its normal form; for logs and path templates
-	Adapter  Adapter     // opens the maildrop
-	Folder   string      // the folder asked for with name+folder; "" is the adapter's default
-	Upstream Credentials // what to log in with where the store checks passwords; zero otherwise
+	Name        string      // login name in its normal form; for logs and path templates
+	Adapter     Adapter     // opens the maildrop
+	AdapterName string      // the adapter's in the configuration, for metrics
+	Folder      string      // the folder asked for with name+folder; "" is the adapter's default
+	Upstream    Credentials // what to log in with where the store checks passwords; zero otherwise
 
 	// Forwarded says that Upstream is what the client itself sent, so that a
 	// refusal is Refused. Otherwise the operator's own secret was refused, which

@@ -4,7 +4,8 @@ import "time"
 
 // Observer is told what happens in sessions, to count it. Sessions call it from
 // their goroutines: it is safe for concurrent use, and does not wait. What
-// happens more often than a few times in a session is in Totals.
+// happens more often than a few times in a session is in Totals. adapter is
+// Account.AdapterName, listener the address.
 type Observer interface {
 	// Refused is told of a connection that got no session. reason is one of a
 	// few fixed texts.
@@ -13,17 +14,17 @@ type Observer interface {
 	Login(LoginAttempt)
 	// FirstOctet is told how long the store took for the first octets of a
 	// message, from RETR on.
-	FirstOctet(from Adapter, took time.Duration)
+	FirstOctet(adapter string, took time.Duration)
 	// Update is told of a removal of messages. err is nil if all were removed.
-	Update(from Adapter, took time.Duration, err error)
+	Update(adapter string, took time.Duration, err error)
 	// Ended is told of the end of a session. why is one of a few fixed texts.
 	Ended(listener, why string, lasted time.Duration)
 }
 
 // LoginAttempt is an attempt to log in, successful or not.
 type LoginAttempt struct {
-	Mechanism string  // of Mechanisms
-	Adapter   Adapter // that has the mail; nil where it did not come so far
+	Mechanism string // of Mechanisms
+	Adapter   string // Account.AdapterName; "" where it did not come so far
 	// Took is the time of the checks and of opening the maildrop, and of the
 	// client's answers where a mechanism asks; not that for which a refusal is
 	// held back.
@@ -42,11 +43,11 @@ func (s *Server) observer() Observer {
 
 type unobserved struct{}
 
-func (unobserved) Refused(string, string)               {}
-func (unobserved) Login(LoginAttempt)                   {}
-func (unobserved) FirstOctet(Adapter, time.Duration)    {}
-func (unobserved) Update(Adapter, time.Duration, error) {}
-func (unobserved) Ended(string, string, time.Duration)  {}
+func (unobserved) Refused(string, string)              {}
+func (unobserved) Login(LoginAttempt)                  {}
+func (unobserved) FirstOctet(string, time.Duration)    {}
+func (unobserved) Update(string, time.Duration, error) {}
+func (unobserved) Ended(string, string, time.Duration) {}
 
 // StatsReporter is an Adapter that knows figures about itself. Report calls each
 // once for every figure there is; it does not wait.

@@ -27,7 +27,7 @@ func (a anyone) Login(_ context.Context, c gateway.Credentials) (gateway.Account
 	if c.Password == "wrong" {
 		return gateway.Account{}, gateway.Refused(nil)
 	}
-	return gateway.Account{Name: c.User, Adapter: a.adapter}, nil
+	return gateway.Account{Name: c.User, Adapter: a.adapter, AdapterName: "store"}, nil
 }
 
 // rig is a server over an adapter, in memory.

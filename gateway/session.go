@@ -95,7 +95,7 @@ type session struct {
 	utf8On    bool
 	args      [2][]byte // of the current command
 
-	adapter Adapter   // of drop
+	adapter string    // its name, of drop
 	drop    *snapshot // in TRANSACTION
 	held    io.Closer // of drop's account; may be nil
 	stats   struct {

@@ -25,6 +25,7 @@ type service struct {
 	accounts     *accounts
 	certificates *certificates // empty without [tls]
 	listeners    []listener
+	operator     *operator      // nil without [admin]
 	locks        *gateway.Locks // of all adapters there ever are
 	servers      *imap.Servers  // the same
 	stores       stores

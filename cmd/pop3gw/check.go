@@ -114,6 +114,9 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		}
 		r.add("listener "+l.address, "free, tls "+l.tls, err)
 	}
+	if c.Admin.Address != "" {
+		r.add("admin listener "+c.Admin.Address, "free", c.checkOperator())
+	}
 	lines, unreadable := c.checkPasswdFiles(s.accounts.current.directory)
 	for _, err := range flatten(unreadable) {
 		r.add("passwd-file", "", err)

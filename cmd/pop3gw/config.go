@@ -28,6 +28,7 @@ type config struct {
 	Limits    gateway.Limits            `toml:"limits"`
 	Lock      lockConfig                `toml:"lock"`
 	State     stateConfig               `toml:"state"`
+	Admin     adminConfig               `toml:"admin"`
 	Log       logConfig                 `toml:"log"`
 
 	source   *source
@@ -104,6 +105,12 @@ type lockConfig struct {
 
 type stateConfig struct {
 	URL string `toml:"url"`
+}
+
+type adminConfig struct {
+	Address   string `toml:"address"`
+	Token     string `toml:"token"`
+	TokenFile string `toml:"token_file"`
 }
 
 type logConfig struct {

@@ -22,6 +22,7 @@ var withoutDefault = []string{
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "adapters.maildir.trash_mailbox",
 	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "login.default_domain", "state.url",
+	"admin.address", "admin.token", "admin.token_file",
 }
 
 func readExample(t *testing.T) string {

@@ -71,6 +71,10 @@ their files change.`,
 			if err != nil {
 				return err
 			}
+			if s.operator, err = c.operator(s); err != nil {
+				closeAll(open)
+				return err
+			}
 			for _, w := range append(c.warnings(), c.mechanismWarnings(s.accounts.current.directory)...) {
 				log.Warn("the configuration is risky", "reason", w)
 			}
@@ -111,6 +115,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() { defer close(watched); s.certificates.watch(watching, hangup, s.reload, log) }()
+	s.operator.serve(s)
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
@@ -122,6 +127,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	case err = <-failed:
 	}
 	stop()
+	s.operator.draining()
 	log.Info("shutting down", "grace", shutdownGrace)
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
@@ -130,6 +136,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	if s.server.Shutdown(second) != nil {
 		log.Warn("connections were cut, since they did not end in time")
 	}
+	s.operator.end()
 	select {
 	case <-watched: // nothing is replaced any more
 	case <-second.Done():

@@ -25,6 +25,7 @@ type certificates struct {
 // namedCertificates are those in force. They do not change.
 type namedCertificates struct {
 	all    []*tls.Certificate            // in the order of the configuration
+	files  []string                      // of each
 	byName map[string][]*tls.Certificate // by names in lower case; "*.example.org" is one
 }
 
@@ -58,7 +59,7 @@ func (c *certificates) use(pairs []*certificate) {
 func (c *certificates) publish() {
 	n := &namedCertificates{byName: make(map[string][]*tls.Certificate)}
 	for _, pair := range c.pairs {
-		n.all = append(n.all, pair.inForce)
+		n.all, n.files = append(n.all, pair.inForce), append(n.files, pair.files.Certificate)
 		names := pair.leaf().DNSNames
 		if len(names) == 0 {
 			names = []string{pair.leaf().Subject.CommonName}

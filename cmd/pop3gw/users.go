@@ -44,7 +44,7 @@ func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) 
 }
 
 func (c *config) target(name string, adapters map[string]*builtAdapter) account.Target {
-	t := account.Target{Adapter: adapters[name].Adapter}
+	t := account.Target{Adapter: adapters[name].Adapter, Name: name}
 	switch a := c.adapters[name]; a.Type {
 	case "maildir":
 		t.Folders = a.Maildir.Folders

@@ -53,7 +53,7 @@ func (c *config) check() error {
 	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>@", r) }) {
 		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
 	}
-	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()))
+	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin())
 	_, err := c.stateFolder()
 	errs = append(errs, err)
 	errs = append(errs, c.checkForms()...)
@@ -192,6 +192,9 @@ func (c *config) warnings() []error {
 		case l.CleartextLogin == "loopback" && l.TLS == "none":
 			warn(key, "nobody can log in from another machine, since there is neither TLS nor \"always\" here")
 		}
+	}
+	if why := c.adminWarning(); why != "" {
+		warn("admin.address", why)
 	}
 	for _, name := range c.adapterNames() {
 		a := c.adapters[name]

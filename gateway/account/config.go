@@ -82,6 +82,7 @@ type Route struct {
 // Target is an adapter and what it can do.
 type Target struct {
 	Adapter gateway.Adapter
+	Name    string // gateway.Account's AdapterName
 
 	// Folders lets name+folder, name+folder@domain and name@domain+folder open
 	// another folder of the user name or name@domain.

@@ -125,12 +125,13 @@ func (e *entry) checkCertified() error {
 
 func (e *entry) account() gateway.Account {
 	return gateway.Account{
-		Name:      e.name,
-		Adapter:   e.target.Adapter,
-		Folder:    e.folder,
-		Upstream:  e.upstream,
-		Forwarded: e.forward,
-		Policy:    e.policy,
+		Name:        e.name,
+		Adapter:     e.target.Adapter,
+		AdapterName: e.target.Name,
+		Folder:      e.folder,
+		Upstream:    e.upstream,
+		Forwarded:   e.forward,
+		Policy:      e.policy,
 	}
 }
 
@@ -182,4 +183,11 @@ func (d *Directory) HasPlainSecret() bool {
 		}
 	}
 	return false
+}
+
+// PasswordCache returns how often a password was known to be right from before,
+// and how often it had to be checked.
+func (d *Directory) PasswordCache() (hits, misses uint64) {
+	m := d.verifier.memory
+	return m.hits.Load(), m.misses.Load()
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type memory struct {
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]*list.Element
 	recent  *list.List // of *remembered, last used first
+
+	hits, misses atomic.Uint64 // of knows
 }
 
 type remembered struct {
@@ -52,7 +55,14 @@ func (m *memory) mark(name, stored string, password []byte) (mark [sha256.Size]b
 }
 
 // knows reports whether mark was added less than life ago.
-func (m *memory) knows(mark [sha256.Size]byte) bool {
+func (m *memory) knows(mark [sha256.Size]byte) (known bool) {
+	defer func() {
+		if known {
+			m.hits.Add(1)
+		} else {
+			m.misses.Add(1)
+		}
+	}()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.entries[mark]
