@@ -21,6 +21,7 @@ import (
 
 const (
 	sessionsTimeout = 10 * time.Second
+	maxUserShown    = 60 // characters of a name in the table
 	// maxSessionsReply bounds what the gateway may answer, in octets.
 	maxSessionsReply = 64 << 20
 )
@@ -158,6 +159,9 @@ func printSessions(w io.Writer, sessions []admin.Session, now time.Time) error {
 
 // shown is text that a client wrote, for a terminal.
 func shown(text string) string {
+	if all := []rune(text); len(all) > maxUserShown {
+		text = string(all[:maxUserShown-1]) + "…"
+	}
 	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) || r == '"' }) || strings.ContainsRune(text, '\uFFFD') {
 		return strconv.QuoteToASCII(text)
 	}

@@ -110,16 +110,19 @@ func (c *config) checkListener(i int) error {
 }
 
 func (c *config) checkAddress(key, address string, earlier []listenerConfig) error {
-	const example = `"0.0.0.0:110"`
+	example := `"0.0.0.0:110", or "[::]:110"`
+	if key == "admin.address" {
+		example = `"127.0.0.1:8110"`
+	}
 	if address == "" {
-		return c.required(key, address, example)
+		return c.required(key, address, `"0.0.0.0:110"`)
 	}
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil {
-		return c.source.errorf(key, `found %q; wanted is an address and a port, such as %s, or "[::]:110"`, address, example)
+		return c.source.errorf(key, `found %q; wanted is an address and a port, such as %s`, address, example)
 	}
 	for i, e := range earlier {
 		if e.Address == address && port != "0" {
