@@ -231,7 +231,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	}
 	defer attempt.done()
 	ctx = context.WithValue(ctx, attemptKey{}, attempt)
-	account, maildrop, err := open(ctx, authenticate)
+	account, maildrop, entry, err := s.open(ctx, client, authenticate)
 	if err != nil {
 		var bad badCommand
 		if s.ended != "" || errors.As(err, &bad) || errors.Is(err, errCancelled) {
@@ -246,9 +246,11 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 		return s.loginFailed(ctx, mechanism, err, delay)
 	}
 	attempt.succeeded()
+	entry.opened()
 	s.attempted(mechanism, account.AdapterName, time.Since(start), nil)
 	s.login, s.adapter = account.Name, account.AdapterName
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
+	s.entry = entry
 	s.drop.reset()
 	s.state = transaction
 	s.reached(Transaction)
@@ -259,20 +261,39 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 }
 
 // open opens the maildrop of the account that authenticate finds.
-func open(ctx context.Context, authenticate func(ctx context.Context) (Account, error)) (Account, Maildrop, error) {
+func (s *session) open(ctx context.Context, client Credentials, authenticate func(ctx context.Context) (Account, error)) (Account, Maildrop, *entry, error) {
 	account, err := authenticate(ctx)
 	if err != nil {
-		return account, nil, err
+		return account, nil, nil, err
 	}
-	opened := false
+	entry := s.entryOf(account, client)
+	var maildrop Maildrop
+	opened, entered := false, false
 	defer func() { // also when an adapter panics
-		if !opened && account.Held != nil {
+		if entered {
+			return
+		}
+		entry.leave()
+		if opened {
+			maildrop.Close()
+		}
+		if account.Held != nil {
 			account.Held.Close()
 		}
 	}()
-	maildrop, err := account.Adapter.Open(ctx, account)
-	opened = err == nil
-	return account, maildrop, err
+	// Only the user is told what becomes of his logins. Where the store is yet to
+	// check the password, it does so first.
+	if !account.Forwarded || entry.known() {
+		if err := entry.enter(); err != nil {
+			return account, nil, nil, err
+		}
+	}
+	maildrop, err = account.Adapter.Open(ctx, account)
+	if opened = err == nil; opened {
+		err = entry.enter()
+	}
+	entered = err == nil
+	return account, maildrop, entry, err
 }
 
 func (s *session) authenticate(ctx context.Context, client Credentials) (Account, error) {

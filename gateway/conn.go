@@ -52,18 +52,22 @@ type conn struct {
 	ctx, draining context.Context
 	cancel, stop  context.CancelFunc
 
-	readBuf      []byte
-	start, end   int    // readBuf[start:end] was read and not yet consumed
-	out          []byte // pending output, in one of writeBuffers; nil when there is none
-	writeTimeout time.Duration
-	writeErr     error
+	readBuf    []byte
+	start, end int    // readBuf[start:end] was read and not yet consumed
+	out        []byte // pending output, in one of writeBuffers; nil when there is none
+	pace       *pace  // below TLS
+	writeErr   error
 
 	bodyBegan time.Time // when the last message's first octets came
 	activity  activity
 }
 
-func newConn(nc net.Conn, writeTimeout time.Duration) *conn {
-	c := &conn{nc: nc, readBuf: make([]byte, readBufferSize), writeTimeout: writeTimeout}
+func newConn(nc net.Conn, limits Limits) *conn {
+	p := &pace{Conn: nc, limit: limits.WriteTimeout, rate: limits.MinWriteRate}
+	if limits.MaxSession > 0 {
+		p.ends = time.Now().Add(limits.MaxSession)
+	}
+	c := &conn{nc: p, pace: p, readBuf: make([]byte, readBufferSize)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.draining, c.stop = context.WithCancel(c.ctx)
 	return c
@@ -227,10 +231,8 @@ func (c *conn) flush() error {
 	return c.writeErr
 }
 
-// send writes p with a time limit of its own: a slow client is fine, one that
-// takes nothing at all is not.
+// send writes p.
 func (c *conn) send(p []byte) (int, error) {
-	c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
 	c.activity.publish()
 	n, err := c.nc.Write(p)
 	c.activity.writes(n)

@@ -51,7 +51,7 @@
 // # Standards
 //
 //	RFC 1939  POP3                         Yes, with TOP, UIDL, APOP
-//	RFC 2449  CAPA, response codes         Yes; EXPIRE and LOGIN-DELAY are not announced, as there are none
+//	RFC 2449  CAPA, response codes         Yes; EXPIRE is not announced, as there is none
 //	RFC 2595  STLS                         Yes
 //	RFC 3206  AUTH, SYS/TEMP, SYS/PERM     Yes
 //	RFC 4422  EXTERNAL                     Yes, by TLS client certificates
@@ -68,6 +68,9 @@
 //   - The login has a time limit in all, Limits.LoginTimeout, shorter than the
 //     ten minutes of RFC 1939 §3: whoever has not logged in holds a connection
 //     and nothing else. The inactivity timer is for the sessions after it.
+//   - A session ends after Limits.MaxSession, and one whose client takes less than
+//     Limits.MinWriteRate, like one that is idle: without UPDATE and without a
+//     word. A maildrop is not to be held for ever.
 //   - Messages are sent as they are stored, with and without UTF8: RFC 6856 §2
 //     would have those with 8-bit headers downgraded for clients without it. They
 //     have always got them as they are, and a changed message fits neither its

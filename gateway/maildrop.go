@@ -154,10 +154,12 @@ type Accounts interface {
 type Code string
 
 const (
-	CodeAuth    Code = "AUTH"     // the credentials were refused (RFC 3206 §4)
-	CodeInUse   Code = "IN-USE"   // another session has the maildrop (RFC 2449 §8.1.2)
-	CodeSysTemp Code = "SYS/TEMP" // try again later (RFC 3206 §3)
-	CodeSysPerm Code = "SYS/PERM" // nothing changes until somebody mends it (RFC 3206 §3)
+	CodeAuth Code = "AUTH" // the credentials were refused (RFC 3206 §4)
+	// CodeLoginDelay is for a login too soon after the last (RFC 2449 §8.1.1).
+	CodeLoginDelay Code = "LOGIN-DELAY"
+	CodeInUse      Code = "IN-USE"   // another session has the maildrop (RFC 2449 §8.1.2)
+	CodeSysTemp    Code = "SYS/TEMP" // try again later (RFC 3206 §3)
+	CodeSysPerm    Code = "SYS/PERM" // nothing changes until somebody mends it (RFC 3206 §3)
 )
 
 // Error is a failure in words for the client, and its cause for the log alone.

@@ -16,6 +16,12 @@ func blockOf(addr netip.Addr) netip.Prefix {
 	return block
 }
 
+// Why there is no place for a connection.
+const (
+	fullServer  = "too many connections"
+	fullAddress = "too many connections from this address"
+)
+
 // admit counts c as one of block's, or says why there is no place for it.
 func (s *Server) admit(c *conn, block netip.Prefix, limits Limits) (full string) {
 	s.mu.Lock()
@@ -24,9 +30,9 @@ func (s *Server) admit(c *conn, block netip.Prefix, limits Limits) (full string)
 	case s.closed:
 		return "server is shutting down"
 	case len(s.conns) >= limits.MaxConnections:
-		return "too many connections"
+		return fullServer
 	case s.blockIsFull(block, limits):
-		return "too many connections from this address"
+		return fullAddress
 	}
 	s.conns[c] = block
 	s.perBlock[block]++
@@ -39,7 +45,7 @@ func (s *Server) move(c *conn, block netip.Prefix, limits Limits) (full string) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.blockIsFull(block, limits) {
-		return "too many connections from this address"
+		return fullAddress
 	}
 	s.leave(s.conns[c])
 	s.conns[c] = block

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"pop3gw/gateway/socket"
@@ -33,6 +34,8 @@ type Server struct {
 	live live
 
 	throttle *throttle // made by Serve
+	visits   *visits   // likewise
+	full     seldom
 
 	mu        sync.Mutex
 	closed    bool
@@ -103,6 +106,7 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 		s.conns = make(map[*conn]netip.Prefix)
 		s.perBlock = make(map[netip.Prefix]int)
 		s.throttle = newThrottle(s.Limits.withDefaults().LoginFailureDelay)
+		s.visits = newVisits()
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
@@ -115,6 +119,7 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 	o.counts = s.live.listener(l.Addr().String())
 	limits := s.Limits.withDefaults()
 	pause := acceptPause
+	var failed seldom
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -127,7 +132,9 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			s.log().Error("accepting a connection failed, pausing", "listener", l.Addr().String(), "pause", pause, "error", err)
+			if left, due := failed.pass(); due {
+				s.log().Error("accepting connections fails; it is tried again and again", "listener", l.Addr().String(), "error", acceptHint(err), "unlogged", left)
+			}
 			time.Sleep(pause)
 			pause = min(2*pause, maxAcceptPause)
 			continue
@@ -135,6 +142,17 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 		pause = acceptPause
 		s.start(nc, o, limits)
 	}
+}
+
+// acceptHint says what to change, where something can be.
+func acceptHint(err error) error {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w: this process has as many open files as it may; raise that (LimitNOFILE of systemd, ulimits of Docker, ulimit -n) or lower max_connections", err)
+	case errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w: the system has as many open files as it may; raise the sysctl fs.file-max", err)
+	}
+	return err
 }
 
 func (s *Server) log() *slog.Logger {
@@ -153,7 +171,7 @@ func (s *Server) hostname() string {
 
 // start serves nc in a goroutine of its own, or refuses it.
 func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
-	c := newConn(socket.Quick(nc), limits.WriteTimeout)
+	c := newConn(socket.Quick(nc), limits)
 	addr := remoteAddr(nc)
 	block := blockOf(addr)
 	if o.trusts(addr) {
@@ -161,9 +179,13 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 	}
 	if full := s.admit(c, block, limits); full != "" {
 		s.observer().Refused(o.counts.address, full)
-		s.log().Warn("connection refused", "remote", addr.String(), "reason", full)
+		if full != fullServer {
+			s.log().Warn("connection refused", "remote", addr.String(), "reason", full)
+		} else if left, due := s.full.pass(); due { // it may be an attack
+			s.log().Warn("connection refused", "remote", addr.String(), "reason", full+"; raise max_connections if these are all clients of yours", "unlogged", left)
+		}
 		if !o.Implicit {
-			c.writeTimeout = time.Second
+			c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 			c.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
 			c.flush()
 		}

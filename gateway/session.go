@@ -98,6 +98,7 @@ type session struct {
 	adapter string    // its name, of drop
 	drop    *snapshot // in TRANSACTION
 	held    io.Closer // of drop's account; may be nil
+	entry   *entry    // likewise
 	stats   struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
@@ -136,6 +137,10 @@ func (s *session) greet() {
 // step reads one command and runs it.
 func (s *session) step() {
 	beforeLogin := s.drop == nil
+	if !beforeLogin && s.isOver() { // a client that pipelines never waits
+		s.end("session limit")
+		return
+	}
 	line, err := s.readLine(false)
 	if err == nil {
 		err = s.dispatch(line)
@@ -147,7 +152,7 @@ func (s *session) step() {
 		s.replyError(err)
 	}
 	if s.conn.writeErr != nil && s.ended == "" {
-		s.end("connection lost")
+		s.lost()
 	}
 }
 
@@ -196,8 +201,11 @@ func (s *session) readLine(secret bool) ([]byte, error) {
 		return nil, badCommand("line is too long")
 	case err == errTimeout:
 		// No UPDATE, and no reply that nobody asked for (RFC 1939 §3).
-		if s.drop == nil {
+		switch {
+		case s.drop == nil:
 			return nil, s.end("login timeout")
+		case s.isOver():
+			return nil, s.end("session limit")
 		}
 		return nil, s.end("idle timeout")
 	case err == errDraining:
@@ -215,6 +223,9 @@ func (s *session) readLine(secret bool) ([]byte, error) {
 // deadline is until when the client may take for its next line.
 func (s *session) deadline() time.Time {
 	idle := time.Now().Add(s.limits.IdleTimeout)
+	if over := s.started.Add(s.limits.MaxSession); over.Before(idle) {
+		idle = over
+	}
 	if login := s.loginDeadline(); s.drop == nil && login.Before(idle) {
 		return login
 	}
@@ -222,6 +233,20 @@ func (s *session) deadline() time.Time {
 }
 
 func (s *session) loginDeadline() time.Time { return s.started.Add(s.limits.LoginTimeout) }
+
+// isOver reports whether the session has had all of its time.
+func (s *session) isOver() bool { return time.Since(s.started) >= s.limits.MaxSession }
+
+// lost ends the session since nothing more can be written to its client.
+func (s *session) lost() error {
+	switch {
+	case errors.Is(s.conn.writeErr, errTooSlow):
+		return s.end("client too slow")
+	case errors.Is(s.conn.writeErr, errMaxSession):
+		return s.end("session limit")
+	}
+	return s.end("connection lost")
+}
 
 // end ends the session after the current command.
 func (s *session) end(why string) error {
@@ -283,6 +308,7 @@ func (s *session) closeMaildrop() {
 	if err := drop.maildrop.Close(); err != nil {
 		s.log.Warn("closing the maildrop failed", "user", s.login, "error", err)
 	}
+	s.entry.leave()
 }
 
 // finish closes the connection and writes the session's line into the log.
@@ -313,6 +339,9 @@ func (s *session) tlsName() string {
 // capa answers with what is true now on this connection (RFC 2449 §5).
 func (s *session) capa([][]byte) error {
 	b := []byte("+OK capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n")
+	if delay := s.limits.LoginDelay; delay > 0 {
+		b = fmt.Appendf(b, "LOGIN-DELAY %d\r\n", seconds(delay))
+	}
 	// USER and SASL are announced in both states (RFC 2449 §6), STLS only where
 	// it can be used (RFC 2595 §4).
 	if s.permit("USER") == nil {

@@ -219,7 +219,7 @@ func (a *attempt) failed(name, secret string) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	from, with := entry(t.blocks, a.block), entry(t.names, t.hash(name))
+	from, with := failuresOf(t.blocks, a.block), failuresOf(t.names, t.hash(name))
 	if mark == 0 || !slices.Contains(from.tried, mark) {
 		t.proven.Remove(t.pair(a.block, a.name))
 		from.add(now, mark)
@@ -278,7 +278,7 @@ func (f *failures) add(at time.Time, mark uint64) {
 	}
 }
 
-func entry[K comparable](of *simplelru.LRU[K, *failures], key K) *failures {
+func failuresOf[K comparable](of *simplelru.LRU[K, *failures], key K) *failures {
 	f, ok := of.Get(key)
 	if !ok {
 		f = new(failures)

@@ -37,7 +37,7 @@ func (s *session) listing(args [][]byte, appendValue func(b []byte, i int) []byt
 	for i := range s.drop.unmarked {
 		s.listingLine(i, appendValue)
 		if s.conn.writeErr != nil {
-			return s.end("connection lost")
+			return s.lost()
 		}
 	}
 	s.conn.WriteString(".\r\n")
@@ -114,7 +114,7 @@ func (s *session) send(i, lines int, text string) (octets int64, err error) {
 	defer func() { s.stats.octets += octets }()
 	switch {
 	case s.conn.writeErr != nil:
-		return e.Octets(), s.end("connection lost")
+		return e.Octets(), s.lost()
 	case err != nil && !begun:
 		return 0, err
 	case err != nil:
@@ -164,7 +164,7 @@ func (s *session) rset([][]byte) error {
 // again as soon as it sees it.
 func (s *session) quitTransaction([][]byte) error {
 	if s.conn.flush() != nil {
-		return s.end("connection lost")
+		return s.lost()
 	}
 	done, err := s.update()
 	marked := len(s.drop.marked())

@@ -95,7 +95,7 @@ func TestWrongConfigurations(t *testing.T) {
 	}{
 		{"unknown key with a near one", `hostname =`, `hostnam =`, `config.toml:1: hostnam: unknown key; did you mean "hostname"?`},
 		{"key in wrong case", `hostname =`, `Hostname =`, `config.toml:1: Hostname: unknown key; did you mean "hostname"?`},
-		{"unknown key without", `idle_timeout = "10m"`, `x = 1`, `config.toml:34: limits.x: unknown key; here may stand: max_connections, max_connections_per_address, idle_timeout, login_timeout, update_timeout, write_timeout, max_errors, max_login_failures, login_failure_delay`},
+		{"unknown key without", `idle_timeout = "10m"`, `x = 1`, `config.toml:34: limits.x: unknown key; here may stand: max_connections, max_connections_per_address, max_connections_per_user, idle_timeout, login_timeout, max_session, update_timeout, write_timeout, min_write_rate, max_errors, max_login_failures, login_failure_delay, login_delay`},
 		{"unknown table", "[limits]", "[limit]", `config.toml:33: limit: unknown key; did you mean "limits"?`},
 		{"unknown key of a second entry", `cleartext_login =`, `clear_text_login =`, `config.toml:8: listeners.clear_text_login: unknown key; did you mean "cleartext_login"?`},
 		{"key of another type of adapter", `path = "/nowhere/{user}"`, "path = \"/nowhere/{user}\"\nmailbox = \"INBOX\"", `config.toml:15: adapters.files.mailbox: unknown key; here may stand: type, path, folders, first_listing_timeout, on_delete, trash_mailbox, on_retrieve, window`},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,7 +22,19 @@ type process struct {
 // start starts pop3gw. Temporary files lie in tmp.
 func start(t *testing.T, tmp string, args ...string) *process {
 	t.Helper()
-	p := &process{exec.Command(os.Args[0], args...), newSyncBuffer(), make(chan struct{})}
+	return startCommand(t, tmp, exec.Command(os.Args[0], args...))
+}
+
+// startWithFiles starts pop3gw where it may have so many open files.
+func startWithFiles(t *testing.T, tmp string, limit int, args ...string) *process {
+	t.Helper()
+	script := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, limit)
+	return startCommand(t, tmp, exec.Command("/bin/sh", append([]string{"-c", script, os.Args[0]}, args...)...))
+}
+
+func startCommand(t *testing.T, tmp string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd, newSyncBuffer(), make(chan struct{})}
 	p.Env = append(os.Environ(), asCommand+"=1", "TMPDIR="+tmp)
 	p.Stdout, p.Stderr = p.out, p.out
 	if err := p.Start(); err != nil {

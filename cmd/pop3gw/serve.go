@@ -78,6 +78,9 @@ their files change.`,
 			for _, w := range append(c.warnings(), c.mechanismWarnings(s.accounts.current.directory)...) {
 				log.Warn("the configuration is risky", "reason", w)
 			}
+			if w := c.fileWarning(); w != nil {
+				log.Warn("connections may be refused", "reason", w)
+			}
 			return s.serve(ctx, open, hangup)
 		},
 	}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"syscall"
+
+	"pop3gw/gateway"
+)
+
+// filesPerConnection is what a session has open: its connection, and one to the
+// IMAP server, or a message.
+const filesPerConnection = 2
+
+// fileWarning says that max_connections cannot be reached. The Go runtime has
+// raised the limit of open files as far as the process may.
+func (c *config) fileWarning() error {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return nil
+	}
+	max := c.Limits.MaxConnections
+	if max == 0 {
+		max = gateway.DefaultLimits().MaxConnections
+	}
+	if need := uint64(max) * filesPerConnection; need > limit.Cur {
+		return c.source.errorf("limits.max_connections", "%d connections need %d open files, and this process may have %d; "+
+			"raise that (LimitNOFILE of systemd, ulimits of Docker, ulimit -Hn) or lower max_connections", max, need, limit.Cur)
+	}
+	return nil
+}
