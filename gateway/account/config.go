@@ -13,6 +13,11 @@ type Config struct {
 	Users  []User  // names with a password of their own; they win over every route
 	Routes []Route // everybody else; the first whose pattern fits decides
 
+	// Enrolled, where it is not nil, finds users who have made themselves an
+	// account, by name in lower case, and says whether there is one. They come
+	// behind Users and before Routes. They have a Password of HashSCRAM's.
+	Enrolled func(name string) (User, bool, error)
+
 	// DefaultDomain is appended as "@domain" to a name that has no "@".
 	// "" appends nothing.
 	DefaultDomain string
@@ -54,6 +59,10 @@ type User struct {
 	// UpstreamUser and UpstreamPassword log in where the store checks
 	// passwords. UpstreamUser is Name's normal form if "".
 	UpstreamUser, UpstreamPassword string
+
+	// Tokens, where it is not nil, makes what UpstreamUser logs in with, in place
+	// of UpstreamPassword.
+	Tokens gateway.Tokens
 
 	// Policy is what becomes of the user's mail, in place of the adapter's.
 	Policy gateway.Policy

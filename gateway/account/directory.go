@@ -20,6 +20,7 @@ type Directory struct {
 	fixed    map[string]tally // by mechanism; see tallies
 	verifier *verifier
 	saltKey  []byte // of Config
+	enrolled func(name string) (User, bool, error)
 }
 
 var _ gateway.Accounts = (*Directory)(nil)
@@ -131,6 +132,7 @@ func (e *entry) account() gateway.Account {
 		Folder:      e.folder,
 		Upstream:    e.upstream,
 		Forwarded:   e.forward,
+		Tokens:      e.tokens,
 		Policy:      e.policy,
 	}
 }

@@ -7,7 +7,7 @@
 //	                                          the store:   neither
 //
 // A name of Config.Users wins over every route, the whole name before name and
-// folder; then the first route whose pattern fits decides. What the store gets
+// folder; then those who enrolled (Config.Enrolled); then the first route whose pattern fits decides. What the store gets
 // to log in with (gateway.Account.Upstream), where it wants a password:
 //
 //	checked by     target           User                  Password

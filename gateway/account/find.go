@@ -18,6 +18,7 @@ type entry struct {
 	route  *route  // nil for one of Config.Users
 	secret *secret // nil where the store checks the password
 
+	tokens   gateway.Tokens      // in place of a password in upstream; nil for none
 	upstream gateway.Credentials // to log in with; zero where the store asks for nothing
 	forward  bool                // upstream still lacks the client's password
 }
@@ -64,13 +65,13 @@ func (d *Directory) find(typed, identity string) (*entry, error) {
 }
 
 // findName returns what is known of one name, with or without a folder. Names
-// in Config.Users come first, the whole name before the one without a folder.
+// in Config.Users and those who enrolled come first, the whole name before the one without a folder.
 // A folder never leads to another user or route than the name alone.
 func (d *Directory) findName(typed string) (*entry, error) {
 	whole, wholeErr := d.rules.normal(typed)
 	if wholeErr == nil {
-		if u := d.users[whole]; u != nil {
-			return u.entry(""), nil
+		if u, err := d.userOf(whole); u != nil || err != nil {
+			return u.entry(""), err
 		}
 	}
 	base, folder, split := splitFolder(typed)
@@ -81,9 +82,9 @@ func (d *Directory) findName(typed string) (*entry, error) {
 	}
 	taken := false // base is somebody who has no folders
 	if split {
-		u := d.users[base]
-		if u != nil && u.Target.Folders {
-			return u.entry(folder), nil
+		u, err := d.userOf(base)
+		if err != nil || u != nil && u.Target.Folders {
+			return u.entry(folder), err
 		}
 		taken = u != nil
 	}
@@ -108,9 +109,12 @@ func (d *Directory) findName(typed string) (*entry, error) {
 	return nil, &unknown{reason: fmt.Sprintf("%q is not a user and fits no route", whole), name: whole, stray: true, kinds: d.allKinds()}
 }
 
-// entry returns what Config says of the user.
+// entry returns what is known of the user; nil of none.
 func (u *user) entry(folder string) *entry {
-	e := &entry{name: u.Name, folder: folder, target: u.Target, policy: u.Policy, secret: u.secret}
+	if u == nil {
+		return nil
+	}
+	e := &entry{name: u.Name, folder: folder, target: u.Target, policy: u.Policy, secret: u.secret, tokens: u.Tokens}
 	if u.Target.ChecksPasswords {
 		e.upstream = gateway.Credentials{User: u.UpstreamUser, Password: u.UpstreamPassword}
 		e.forward = u.secret == nil

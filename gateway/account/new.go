@@ -28,6 +28,7 @@ func New(c Config) (*Directory, error) {
 		saltKey:  c.SaltKey,
 		rules:    nameRules{domain: c.DefaultDomain, lowerCase: c.LowerCase},
 		users:    make(map[string]*user),
+		enrolled: c.Enrolled,
 		verifier: newVerifier(c.MaxHashing, newMemory(c.RememberFor, maxRemembered)),
 	}
 	errs := []error{checkLogin(c)}
@@ -49,6 +50,13 @@ func New(c Config) (*Directory, error) {
 		if made.secret != nil {
 			d.kinds = kindsOf(d.kinds, made.secret)
 		}
+	}
+	if c.Enrolled != nil {
+		kind, err := enrolledKind()
+		if err != nil {
+			return nil, err
+		}
+		d.kinds = kindsOf(d.kinds, kind)
 	}
 	files := make(map[string]*passwdFile)
 	for i, r := range c.Routes {
@@ -80,7 +88,7 @@ func checkLogin(c Config) error {
 	switch {
 	case strings.ContainsAny(c.DefaultDomain, "@+ ") || c.DefaultDomain != "" && checkText(c.DefaultDomain) != nil:
 		return &ConfigError{"login", -1, "default_domain", fmt.Errorf(`%q is not a domain: write it without "@", such as "example.org"`, c.DefaultDomain)}
-	case len(c.Users) == 0 && len(c.Routes) == 0:
+	case len(c.Users) == 0 && len(c.Routes) == 0 && c.Enrolled == nil:
 		return &ConfigError{"routes", -1, "users", errors.New("there is neither a user nor a route, so nobody could log in: add one")}
 	}
 	return nil
@@ -114,7 +122,7 @@ func (d *Directory) newUser(u User) (*user, *ConfigError) {
 		return wrong("upstream_password_file", "the adapter does not log in anywhere: remove it")
 	case t.MasterUser && u.UpstreamPassword != "":
 		return wrong("upstream_password_file", "the adapter logs in with master_user: remove one of the two")
-	case u.Password != "" && t.ChecksPasswords && !t.MasterUser && u.UpstreamPassword == "":
+	case u.Password != "" && t.ChecksPasswords && !t.MasterUser && u.UpstreamPassword == "" && u.Tokens == nil:
 		return wrong("upstream_password_file", "it is missing: add it, or remove password so that the client's own password logs in upstream")
 	}
 	made := &user{User: u}

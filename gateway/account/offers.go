@@ -24,13 +24,16 @@ func (t *tally) count(can bool) {
 }
 
 // tallies counts what does not change: Config.Users, and routes without a
-// passwd-file, of which each is taken for a user.
+// passwd-file, of which each is taken for a user, as are those who enrol.
 func (d *Directory) tallies() map[string]tally {
 	all := make(map[string]tally)
 	for mechanism, fits := range fits {
 		var t tally
 		for _, u := range d.users {
 			t.count(fits(u.secret, u.secret == nil && u.Target.ChecksPasswords))
+		}
+		if d.enrolled != nil {
+			t.count(mechanism == "SCRAM-SHA-256" || mechanism == "EXTERNAL")
 		}
 		for _, r := range d.routes {
 			if r.file == nil {

@@ -17,6 +17,7 @@ import (
 var steps = []string{
 	tokensSchema + journalSchema + retrievedSchema,
 	uidlsSchema,
+	accountsSchema,
 }
 
 // create makes the file if it is missing. It gets its place when it is whole, so
