@@ -238,6 +238,9 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 			return err
 		}
 		s.attempted(mechanism, account.AdapterName, time.Since(start), err)
+		if s.vanished && CodeOf(err) != CodeAuth {
+			return s.end("client disconnected during the login")
+		}
 		var delay time.Duration
 		if CodeOf(err) == CodeAuth {
 			delay = attempt.failed(s.login, client.Password+client.Token)
@@ -288,7 +291,7 @@ func (s *session) open(ctx context.Context, client Credentials, authenticate fun
 			return account, nil, nil, err
 		}
 	}
-	maildrop, err = account.Adapter.Open(ctx, account)
+	maildrop, err = s.openMaildrop(ctx, account)
 	if opened = err == nil; opened {
 		err = entry.enter()
 	}

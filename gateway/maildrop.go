@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 )
 
 // Adapter opens maildrops in one kind of store. It is safe for concurrent use.
@@ -84,6 +85,10 @@ type Account struct {
 	AdapterName string      // the adapter's in the configuration, for metrics
 	Folder      string      // the folder asked for with name+folder; "" is the adapter's default
 	Upstream    Credentials // what to log in with where the store checks passwords; zero otherwise
+
+	// Of the session that opens it; zero where there is none.
+	Client  netip.Addr // the client's address
+	Session string     // its name in the log
 
 	// Forwarded says that Upstream is what the client itself sent, so that a
 	// refusal is Refused. Otherwise the operator's own secret was refused, which

@@ -103,6 +103,8 @@ type session struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
 	}
+	vanished bool // the client went away during the login
+
 	spoke bool   // the client has sent a line
 	ended string // why the session ended; "" while it goes on
 	cause error  // of ended, where there is one

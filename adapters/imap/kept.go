@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ type keptConn struct {
 	used     time.Time
 	user     keptUser
 	proof    [sha256.Size]byte // of the password
+	client   netip.Addr        // that the server was told of
 	loggedIn time.Time
 
 	folder, mailbox string // the folder that was open last, and its name on the server
@@ -87,7 +89,7 @@ func (p *kept) take(l login) *keptConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, k := range slices.Backward(p.conns) {
-		if k.user == user && time.Since(k.loggedIn) < p.period && k.conn.Idle() && k.provedBy(l) {
+		if k.user == user && time.Since(k.loggedIn) < p.period && k.client == l.client && k.conn.Idle() && k.provedBy(l) {
 			p.conns = slices.Delete(p.conns, i, i+1)
 			return k
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,6 +25,8 @@ type login struct {
 	account string // login name of the account, for messages
 	source  secretSource
 	proof   [sha256.Size]byte // of the password: see prove
+	client  netip.Addr        // what the server is told of; zero is nothing
+	session string
 }
 
 // secretSource is where a password comes from.
@@ -40,6 +43,9 @@ const (
 // the server must decide.
 func (a *Adapter) credentials(account gateway.Account) (login, error) {
 	l := login{Credentials: account.Upstream, account: account.Name}
+	if a.options.SendClientAddress {
+		l.client, l.session = account.Client, account.Session
+	}
 	switch {
 	case account.Forwarded && l.Password == "":
 		return l, gateway.Refused(errors.New("client sent no password that could be passed on to the server"))
@@ -157,13 +163,19 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Op
 	if err != nil {
 		return link.Opened{}, err
 	}
+	id := l.id(caps)
 	if command == "" {
+		if id != "" {
+			if _, err := conn.Open(ctx, link.Opening{ID: id}); err != nil {
+				return link.Opened{}, a.explain("telling the client's address", err)
+			}
+		}
 		return link.Opened{}, a.loginError(l, a.logInStepwise(ctx, conn, l, caps))
 	}
 	if !together {
 		o = link.Opening{}
 	}
-	o.Login, o.Capability = command, together && !a.tells.Load()
+	o.ID, o.Login, o.Capability = id, command, together && !a.tells.Load()
 	opened, err := conn.Open(ctx, o)
 	if err = cmp.Or(err, opened.Login); err != nil {
 		a.greeting.Store(nil) // it may have another way to log in by now
@@ -178,6 +190,19 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Op
 		}
 	}
 	return opened, nil
+}
+
+// id are the parameters of ID that tell who the client is, as Dovecot knows them; ""
+// where the server is not to be told.
+func (l login) id(caps imap.CapSet) string {
+	if !l.client.IsValid() || !caps.Has(imap.CapID) {
+		return ""
+	}
+	id := fmt.Sprintf(`("name" "pop3gw" "x-originating-ip" "%s"`, l.client.WithZone("").Unmap())
+	if session, ok := link.Quote(l.session); ok && l.session != "" {
+		id += ` "x-session-id" ` + session
+	}
+	return id + ")"
 }
 
 func isBAD(err error) bool {

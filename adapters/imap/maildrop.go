@@ -168,7 +168,7 @@ func (d *maildrop) Close() error {
 	}
 	if d.conn != nil { // perhaps another than before
 		d.adapter.kept.put(&keptConn{
-			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, loggedIn: d.loggedIn,
+			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
 			folder: d.folder, mailbox: d.mailbox, trash: d.trash,
 		})
 	}

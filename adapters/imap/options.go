@@ -53,6 +53,11 @@ type Options struct {
 	// MaxKeptConnections is how many connections are kept, of all users (256).
 	MaxKeptConnections int `toml:"max_kept_connections"`
 
+	// SendClientAddress has the server told who the client is, by ID before the
+	// login (RFC 2971, x-originating-ip and x-session-id) where it has that (false).
+	// Servers believe it of whom they trust.
+	SendClientAddress bool `toml:"send_client_address"`
+
 	// MaxConnections is how many connections to the server there are at a time, of
 	// all adapters with its address (0, no limit but that of sessions). Those that
 	// are kept count, and are the first to go. Sessions wait for one, in turns of

@@ -25,6 +25,7 @@ func TestOptions(t *testing.T) {
 		prefetch = "512KB"
 		keep_connections = "0s"
 		max_kept_connections = 3
+		send_client_address = true
 		max_connections = 5
 		max_connections_per_user = 4
 		mailbox = "Scans"
@@ -46,7 +47,7 @@ func TestOptions(t *testing.T) {
 	}
 	want := Options{
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
-		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3, MaxConnections: 5, MaxConnectionsPerUser: 4,
+		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3, SendClientAddress: true, MaxConnections: 5, MaxConnectionsPerUser: 4,
 		Mailbox: "Scans", Folders: true,
 		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window)}, UIDL: "dovecot", WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",

@@ -18,6 +18,7 @@ import (
 // at once: servers do one after the other, and where one is refused those that
 // need it are as well. Zero fields are left out.
 type Opening struct {
+	ID         string // parameters of ID (RFC 2971), for which the server needs that; its answer is of no interest
 	Login      string // LOGIN or AUTHENTICATE with its arguments, without literals and continuations
 	Capability bool   // asks for Capabilities
 	Mailbox    string // the name of the mailbox to open, in UTF-8
@@ -102,7 +103,8 @@ type kind int
 
 const (
 	toLogIn kind = iota
-	toLearn      // the capabilities
+	toIdentify
+	toLearn // the capabilities
 	toSelect
 	toSearch
 	toProbe
@@ -124,6 +126,9 @@ func (f *flight) expect(kind kind) string {
 
 func (f *flight) send(o Opening) {
 	var batch []byte
+	if o.ID != "" {
+		batch = f.add(batch, toIdentify, "ID "+o.ID)
+	}
 	if o.Login != "" {
 		f.c.setCapabilities(nil) // they may be others behind it
 		batch = f.add(batch, toLogIn, o.Login)
