@@ -34,9 +34,14 @@
 // final dot for the reader's io.EOF and Close, and after an error between them
 // the connection ends without the dot.
 //
+// A maildrop has one session at a time (RFC 1939 §4). LockPolicy says what a second
+// one gets: CodeInUse, its turn, or the maildrop itself. A session that is taken over
+// ends as if its client had gone, unless it has come to UPDATE, which is waited for.
+//
 // # What adapters owe
 //
-//   - Open takes the lock, or fails with CodeInUse at once; Close releases it.
+//   - Open takes the lock, by Locks.Lock and only once a password was right; Close
+//     releases it.
 //   - A listing that fails fails Open. It is never an empty maildrop.
 //   - Order, unique-ids and sizes are the same in the next session.
 //   - A reader's io.EOF, bare and not wrapped, means that the message is whole.

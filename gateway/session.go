@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pop3gw/gateway/wire"
@@ -104,6 +105,7 @@ type session struct {
 		octets                     int64 // of RETR and TOP
 	}
 	vanished bool // the client went away during the login
+	course   atomic.Int32
 
 	spoke bool   // the client has sent a line
 	ended string // why the session ended; "" while it goes on
@@ -252,12 +254,18 @@ func (s *session) lost() error {
 
 // end ends the session after the current command.
 func (s *session) end(why string) error {
+	if s.course.Load() == yielding {
+		why = "taken over"
+	}
 	s.ended = why
 	return errEnded
 }
 
 // shutDown ends the session because the server ends, or an operator wants it to.
 func (s *session) shutDown() error {
+	if s.course.Load() == yielding {
+		return s.takenOver()
+	}
 	if s.conn.activity.kicked.Load() {
 		s.conn.reply("-ERR", "[SYS/TEMP] session was ended by the operator, nothing was removed")
 		return s.end("kicked")

@@ -166,6 +166,9 @@ func (s *session) quitTransaction([][]byte) error {
 	if s.conn.flush() != nil {
 		return s.lost()
 	}
+	if !s.course.CompareAndSwap(goingOn, updating) {
+		return s.takenOver()
+	}
 	done, err := s.update()
 	marked := len(s.drop.marked())
 	s.closeMaildrop()

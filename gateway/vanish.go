@@ -18,6 +18,7 @@ var errVanished = errors.New("client disconnected")
 // listing for nobody would hold the maildrop and a connection of its server.
 func (s *session) openMaildrop(ctx context.Context, account Account) (Maildrop, error) {
 	account.Client, account.Session = s.addr, s.id
+	ctx = context.WithValue(ctx, sessionKey{}, s)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := s.conn.watch(func() { cancel(errVanished) })

@@ -21,7 +21,7 @@ func (d *maildrop) open(ctx context.Context) error {
 	// Whoever has not shown a right password must not learn that a maildrop is
 	// in use, nor keep its owner out. The others need not wait for the server.
 	if d.login.source != fromClient {
-		if err := d.lock(); err != nil {
+		if _, err := d.lock(ctx); err != nil {
 			return err
 		}
 	}
@@ -30,7 +30,7 @@ func (d *maildrop) open(ctx context.Context) error {
 	if k != nil {
 		d.place = k.place
 		a.server.hold(d.place)
-		d.lock() // the password was right a while ago; that it is in use is told below
+		d.tryLock(ctx) // the password was right a while ago; that it is in use is told below
 	}
 	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
 	opened, ok := d.resume(ctx, k)
@@ -43,8 +43,12 @@ func (d *maildrop) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.lock(); err != nil {
+	waited, err := d.lock(ctx)
+	if err != nil {
 		return err
+	}
+	if waited { // for a session that may have changed much
+		opened.Selected = false
 	}
 	if !locked { // another session may have ended meanwhile
 		d.known = a.memory.recall(d.key)
@@ -87,17 +91,20 @@ func (d *maildrop) opening(caps *imap.CapSet) link.Opening {
 	return link.Opening{Mailbox: d.guess(), Extent: d.known != nil && caps != nil && caps.Has(imap.CapESearch)}
 }
 
-// lock takes the maildrop's lock, unless it has it.
-func (d *maildrop) lock() error {
-	if d.unlock != nil {
-		return nil
+// lock takes the maildrop's lock, unless it has it. waited says whether it had to
+// wait for it.
+func (d *maildrop) lock(ctx context.Context) (waited bool, err error) {
+	if d.unlock == nil {
+		d.unlock, waited, err = d.adapter.locks.Lock(ctx, d.name)
 	}
-	unlock, ok := d.adapter.locks.TryLock(d.name)
-	if !ok {
-		return gateway.InUse(fmt.Errorf("another session holds %q", d.name))
+	return waited, err
+}
+
+// tryLock is lock without waiting, or any other consequence for who has it.
+func (d *maildrop) tryLock(ctx context.Context) {
+	if d.unlock == nil {
+		d.unlock, _ = d.adapter.locks.TryLock(ctx, d.name)
 	}
-	d.unlock = unlock
-	return nil
 }
 
 // resume opens the mailbox on a connection that was kept; k may be nil. If that

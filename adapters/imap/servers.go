@@ -91,9 +91,6 @@ type place struct {
 	holders int // guarded by server.mu
 }
 
-// tail is what of the time for a login is left for the login, behind the wait.
-const tail = 5 * time.Second
-
 // take returns a place for a connection of the account, which the caller holds. It
 // waits for one while ctx allows, but for a little.
 func (s *server) take(ctx context.Context, a *Adapter, account string) (*place, error) {
@@ -129,9 +126,8 @@ func (s *server) take(ctx context.Context, a *Adapter, account string) (*place, 
 
 	giveWay(adapters, own)
 	var over <-chan time.Time
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline)
-		timer := time.NewTimer(left - min(tail, left/4))
+	if d, ok := gateway.Patience(ctx); ok {
+		timer := time.NewTimer(d)
 		defer timer.Stop()
 		over = timer.C
 	}

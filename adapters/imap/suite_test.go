@@ -110,7 +110,8 @@ func newMemServer(t *testing.T, caps imap.CapSet) *memServer {
 
 func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture {
 	options.Address, options.TLS = "127.0.0.1:143", NoTLS
-	adapter, err := New(options, new(gateway.Locks), nil, nil)
+	locks := new(gateway.Locks)
+	adapter, err := New(options, locks, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +119,7 @@ func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture 
 	adapter.link.Dial = func(context.Context, string, string) (net.Conn, error) { return m.Dial() }
 	return maildroptest.Fixture{
 		Adapter: adapter,
+		Locks:   locks,
 		Create: func(t testing.TB, messages [][]byte) gateway.Account {
 			name, u := m.newUser(t)
 			for _, message := range messages {

@@ -71,7 +71,7 @@ func TestCloseWhileCounting(t *testing.T) {
 	if a.makings.get(path) != nil || a.listings.get(path) != nil {
 		t.Error("something is left of the listing")
 	}
-	unlock, err := newFolder(t, path).lock(a.locks)
+	unlock, err := newFolder(t, path).lock(t.Context(), a.locks)
 	if err != nil {
 		t.Fatalf("the maildrop is still locked: %v", err)
 	}

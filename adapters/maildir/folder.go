@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,32 +170,40 @@ func scarce(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// lock takes the folder for one session, without waiting. unlock must be called
-// before close. Both locks are of the directory itself, by whatever path it was
-// reached.
-func (f *folder) lock(locks *gateway.Locks) (unlock func(), err error) {
+// lock takes the folder for one session, as the policy of locks says. unlock must be
+// called before close. Both locks are of the directory itself, by whatever path it
+// was reached.
+func (f *folder) lock(ctx context.Context, locks *gateway.Locks) (unlock func(), err error) {
 	fd := f.dir
 	st, err := fstat(fd)
 	if err != nil {
 		return nil, fmt.Errorf("examining %s: %w", f.path, err)
 	}
-	release, ok := locks.TryLock("maildir " + strconv.FormatUint(uint64(st.Dev), 10) + ":" + strconv.FormatUint(uint64(st.Ino), 10))
-	if !ok {
-		return nil, gateway.InUse(fmt.Errorf("%s is open in another session", f.path))
+	release, _, err := locks.Lock(ctx, "maildir "+strconv.FormatUint(uint64(st.Dev), 10)+":"+strconv.FormatUint(uint64(st.Ino), 10))
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", f.path, err)
 	}
-	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
-	if err == nil {
+	ok, err := locks.Retry(ctx, func() (bool, error) {
+		err := retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+		if err == unix.EWOULDBLOCK {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	switch {
+	case ok:
 		return sync.OnceFunc(func() {
 			unix.Flock(fd, unix.LOCK_UN) // a failure leaves it to close
 			release()
 		}), nil
+	case err == nil:
+		err = gateway.InUse(fmt.Errorf("another process holds the lock of %s", f.path))
+	case ctx.Err() == nil:
+		err = gateway.Unusable("the maildrop cannot be locked",
+			fmt.Errorf("flock of %s, which its file system must support: %w", f.path, err))
 	}
 	release()
-	if err == unix.EWOULDBLOCK {
-		return nil, gateway.InUse(fmt.Errorf("another process holds the lock of %s", f.path))
-	}
-	return nil, gateway.Unusable("the maildrop cannot be locked",
-		fmt.Errorf("flock of %s, which its file system must support: %w", f.path, err))
+	return nil, err
 }
 
 // isLocal reports whether the directories' times tell of every change in them.

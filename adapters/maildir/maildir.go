@@ -18,7 +18,8 @@
 // which refuses it once; the next session lists it as it is.
 //
 // One session at a time has a Maildir: within the process by gateway.Locks,
-// between processes on one host by flock(2) on the directory.
+// between processes on one host by flock(2) on the directory. What happens to a second
+// one is up to gateway.LockPolicy; a session of another process is waited for at most.
 package maildir
 
 import (
@@ -154,7 +155,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 		f.close()
 		return nil, m.unfinished(ctx)
 	}
-	unlock, err := f.lock(a.locks)
+	unlock, err := f.lock(ctx, a.locks)
 	if err != nil {
 		f.close()
 		return nil, err

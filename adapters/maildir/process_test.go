@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"pop3gw/gateway"
 )
@@ -118,6 +119,34 @@ func TestLockBetweenProcesses(t *testing.T) {
 	closeMaildrop(t, d)
 	end, _ = startHolder(t, path)
 	end()
+}
+
+// A login waits for another process where the policy says so, and takes nothing over
+// from it.
+func TestWaitForAnotherProcess(t *testing.T) {
+	for _, policy := range []gateway.WhenBusy{gateway.WaitWhenBusy, gateway.TakeOverWhenBusy} {
+		a, path := oneMaildir(t)
+		write(t, path, "new/1.m", "one\n")
+		a.locks.SetPolicy(gateway.LockPolicy{WhenBusy: policy, Wait: 300 * time.Millisecond})
+		end, _ := startHolder(t, path)
+		begun := time.Now()
+		if _, err := a.Open(t.Context(), ann); gateway.CodeOf(err) != gateway.CodeInUse || time.Since(begun) < 300*time.Millisecond {
+			t.Errorf("%s: %v after %v", policy, err, time.Since(begun))
+		}
+		a.locks.SetPolicy(gateway.LockPolicy{WhenBusy: policy, Wait: time.Minute})
+		opened := make(chan error)
+		go func() {
+			d, err := a.Open(context.Background(), ann)
+			if err == nil {
+				err = d.Close()
+			}
+			opened <- err
+		}()
+		end() // in good order, so that it was not taken over
+		if err := <-opened; err != nil {
+			t.Errorf("%s: %v", policy, err)
+		}
+	}
 }
 
 // TestPermissions is about what the gateway's user may not do. Root may do

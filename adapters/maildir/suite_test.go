@@ -73,6 +73,7 @@ func makeFixture(t *testing.T, forms []string) maildroptest.Fixture {
 	all := func(string) bool { return true }
 	return maildroptest.Fixture{
 		Adapter: a,
+		Locks:   a.locks,
 		Exact:   true,
 		Large:   5000,
 		Create: func(t testing.TB, messages [][]byte) gateway.Account {

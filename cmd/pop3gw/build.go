@@ -62,6 +62,10 @@ func newLeveledLogger(w io.Writer, c logConfig, level slog.Leveler) *slog.Logger
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+func (c lockConfig) policy() gateway.LockPolicy {
+	return gateway.LockPolicy{WhenBusy: gateway.WhenBusy(c.WhenBusy), Wait: c.Wait}
+}
+
 func (c logConfig) level() (level slog.Level) {
 	level.UnmarshalText([]byte(c.Level)) // checked with the configuration
 	return level
@@ -72,6 +76,7 @@ func (c logConfig) level() (level slog.Level) {
 func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 	s := &service{config: c, started: c, certificates: new(certificates), accounts: &accounts{log: log},
 		locks: new(gateway.Locks), servers: new(imap.Servers), stores: kept, log: log}
+	s.locks.SetPolicy(c.Lock.policy())
 	hostname, hostnameErr := c.hostname()
 	next, err := c.prepare(s)
 	if err := errors.Join(hostnameErr, err); err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -100,7 +101,8 @@ type loginConfig struct {
 }
 
 type lockConfig struct {
-	WhenBusy string `toml:"when_busy"`
+	WhenBusy string        `toml:"when_busy"`
+	Wait     time.Duration `toml:"wait"`
 }
 
 type stateConfig struct {

@@ -9,7 +9,7 @@ import (
 
 // liveKeys are the tables of the configuration that SIGHUP puts in force as a
 // whole. Of [[listeners]] it takes tls_profile and client_ca_file, of [log] the level.
-var liveKeys = []string{"adapters", "users", "routes", "login", "tls"}
+var liveKeys = []string{"adapters", "users", "routes", "login", "tls", "lock"}
 
 // reload reads the configuration again and puts in force what can be replaced
 // without ending a session; the rest is named in the log. Of a configuration that
@@ -38,6 +38,7 @@ func (s *service) tryReload() error {
 		return errors.Join(err, s.accounts.discard(next.generation))
 	}
 	s.accounts.use(next.generation)
+	s.locks.SetPolicy(c.Lock.policy())
 	if len(next.pairs) > 0 { // else listeners would be without any, until the restart that closes them
 		s.certificates.use(next.pairs)
 	}

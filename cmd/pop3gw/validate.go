@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -46,7 +47,8 @@ func (c *config) check() error {
 			c.source.keyErrors(key[:len(key)-1], r.Policy.Check()))
 	}
 	errs = append(errs,
-		c.oneOf("lock.when_busy", &c.Lock.WhenBusy, "refuse"),
+		c.oneOf("lock.when_busy", &c.Lock.WhenBusy, "refuse", "wait", "takeover"),
+		c.checkLockWait(),
 		c.oneOf("log.format", &c.Log.Format, "text", "json"),
 		c.oneOf("log.level", &c.Log.Level, "info", "debug", "warn", "error"),
 	)
@@ -129,6 +131,14 @@ func (c *config) checkAddress(key, address string, earlier []listenerConfig) err
 			return c.source.errorf(key, "found %q, which is the address of entry %d as well; choose another port", address, i+1)
 		}
 	}
+	return nil
+}
+
+func (c *config) checkLockWait() error {
+	if c.Lock.Wait < 0 {
+		return c.source.errorf("lock.wait", `found %q; allowed are times above 0, such as "10s"`, c.Lock.Wait)
+	}
+	c.Lock.Wait = cmp.Or(c.Lock.Wait, gateway.DefaultLockWait)
 	return nil
 }
 

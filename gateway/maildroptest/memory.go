@@ -42,6 +42,7 @@ func NewMemory(*testing.T) Fixture {
 	}
 	return Fixture{
 		Adapter: m,
+		Locks:   &m.locks,
 		Exact:   true,
 		Large:   5000,
 		Create: func(t testing.TB, messages [][]byte) gateway.Account {
@@ -112,9 +113,9 @@ func (m *Memory) Open(ctx context.Context, account gateway.Account) (gateway.Mai
 	if account.Folder != "" {
 		name += "+" + account.Folder
 	}
-	unlock, ok := m.locks.TryLock(name)
-	if !ok {
-		return nil, gateway.InUse(fmt.Errorf("%q is open", name))
+	unlock, _, err := m.locks.Lock(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	d, err := m.list(name)
 	if err != nil {

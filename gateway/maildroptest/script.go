@@ -35,7 +35,7 @@ var scriptFiles embed.FS
 //
 // Lines "option: ..." in the comment set the listener: mechanisms=A,B,
 // cleartext=never, tls=stls, tls=implicit, nul, eoh; "exact" asks for a store
-// that keeps any octets, "errors=N" is Limits.MaxErrors.
+// that keeps any octets, "errors=N" is Limits.MaxErrors, "lock=X" is LockPolicy.WhenBusy.
 //
 // A file "message NAME" is a message with LF line ends sent as CRLF; "message
 // NAME quoted" is Go strings, one a line, joined. "after" lists the names of the
@@ -288,6 +288,12 @@ func (r *run) listenerOptions(options []string, limits *gateway.Limits) gateway.
 		case "tls":
 			o.TLS = &tls.Config{Certificates: []tls.Certificate{Certificate(r.t)}}
 			o.Implicit = value == "implicit"
+		case "lock":
+			policy := gateway.LockPolicy{}
+			if err := policy.WhenBusy.UnmarshalText([]byte(value)); err != nil {
+				r.t.Fatalf("option %q: %v", option, err)
+			}
+			r.fixture.Locks.SetPolicy(policy)
 		case "errors":
 			limits.MaxErrors, _ = strconv.Atoi(value)
 		default:

@@ -20,6 +20,9 @@ import (
 type Fixture struct {
 	Adapter gateway.Adapter
 
+	// Locks are those of the adapter.
+	Locks *gateway.Locks
+
 	// Exact says that the store keeps any octets as they are given. Otherwise
 	// the suite stores only messages of lines that end in CRLF, without NUL and
 	// bare CR: what an IMAP server takes (RFC 9051 §2.3.4).
