@@ -40,6 +40,7 @@ first_valid_uid = 1
 first_valid_gid = 1
 mail_location = maildir:~/Maildir
 mail_max_userip_connections = 0
+login_trusted_networks = 127.0.0.0/8
 stats_writer_socket_path =
 passdb {
   driver = passwd-file
