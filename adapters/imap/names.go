@@ -170,3 +170,9 @@ func (d fetched) findGmailIDs(ctx context.Context, want []int, names map[int]str
 		})
 	})
 }
+
+// ExportUIDs calls write with the unique-id of each message, its Message-ID and
+// size.
+func (d *maildrop) ExportUIDs(ctx context.Context, write func(uidl.Listed) error) error {
+	return d.names.Export(ctx, write)
+}

@@ -97,9 +97,9 @@ func TestAllRenamed(t *testing.T) {
 		}
 	}
 	wantMessage(t, d, n/2, fmt.Sprintf("%d\n", n/2))
-	for i := range d.messages {
-		if m := &d.messages[i]; m.in != inCur || m.name != m.base()+":2,S" {
-			t.Fatalf("message %d is still known as %s", i, d.path(m))
+	for i := range d.d.messages {
+		if m := &d.d.messages[i]; m.in != inCur || m.name != m.base()+":2,S" {
+			t.Fatalf("message %d is still known as %s", i, d.d.path(m))
 		}
 	}
 	marked := make([]int, n)
@@ -172,7 +172,7 @@ func TestRenameRace(t *testing.T) {
 			t.Fatal(err)
 		}
 		done++
-		d := m.(*maildrop)
+		d := m.(*drop)
 		if got := uids(d); !slices.Equal(got, want) {
 			t.Errorf("%d messages are listed, want %d", len(got), n)
 		}
@@ -188,11 +188,11 @@ func TestRenameRace(t *testing.T) {
 	if done == 0 {
 		t.Fatal("no session began")
 	}
-	var d *maildrop
+	var d *drop
 	for d == nil {
 		m, err := a.Open(t.Context(), ann)
 		if err == nil {
-			d = m.(*maildrop)
+			d = m.(*drop)
 		} else if !busy(err) {
 			t.Fatal(err)
 		}

@@ -170,7 +170,7 @@ func arrange(found []message, log *slog.Logger) []message {
 		}
 	}
 	if duplicates > 0 {
-		log.Warn("several files share a base name; all are listed, but their UIDLs change when one of them goes", "number", duplicates)
+		log.Warn("several files share a base name; all are listed, but without state.url their UIDLs change when one of them goes", "number", duplicates)
 	}
 	return slices.Clone(messages) // less the room of what was dropped
 }

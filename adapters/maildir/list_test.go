@@ -50,7 +50,7 @@ func TestOrder(t *testing.T) {
 		t.Fatalf("%d messages: %q", len(got), got)
 	}
 	for i, name := range names {
-		want := string(appendUID(nil, baseName(name[4:])))
+		want := string(legalUID(baseName(name[4:])))
 		if got[i] != want {
 			t.Errorf("UID of message %d is %q, want %q", i, got[i], want)
 		}
@@ -289,12 +289,12 @@ func TestCopies(t *testing.T) {
 			t.Fatalf("%d messages", d.Len())
 		}
 		// The marked one vanishes, once by another's coming to its place.
-		marked := d.path(&d.messages[1-other])
+		marked := d.d.path(&d.d.messages[1-other])
 		if other == 1 {
 			if err := os.Remove(marked); err != nil {
 				t.Fatal(err)
 			}
-		} else if err := os.Rename(d.path(&d.messages[other]), marked); err != nil {
+		} else if err := os.Rename(d.d.path(&d.d.messages[other]), marked); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := read(t, d, 1-other); err == nil {

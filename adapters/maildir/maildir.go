@@ -38,6 +38,7 @@ import (
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/state/cache"
+	"pop3gw/gateway/uidl"
 )
 
 // Options are the settings of one maildir adapter.
@@ -59,6 +60,14 @@ type Options struct {
 	// Policy is for those users who have none of their own. Its trash is the folder
 	// ".Trash" by default.
 	gateway.Policy
+
+	// UIDL is the form of unique-ids. Default "dovecot": those of dovecot-uidlist
+	// where there is one, else file names.
+	UIDL UIDL `toml:"uidl"`
+
+	// ReuseXUIDL takes the unique-id of a message from its header field X-UIDL
+	// where it has one. Default false.
+	ReuseXUIDL bool `toml:"reuse_x_uidl"`
 }
 
 // DefaultFirstListingTimeout is what 0 stands for: as many clients wait.
@@ -76,6 +85,12 @@ type Adapter struct {
 	patience time.Duration // of a login, for a listing
 	listings listings
 	makings  makings
+	arranged arrangements
+
+	uidl       UIDL
+	form       uidl.Form
+	reuseXUIDL bool
+	book       *uidl.Book // nil without a state
 
 	// Of what goes on in the background.
 	ctx        context.Context
@@ -100,6 +115,11 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 	if sub, err := folderName(o.TrashMailbox); err != nil || sub == "" && o.TrashMailbox != "" {
 		return nil, fmt.Errorf("trash_mailbox: found %q; allowed are names of folders, such as %q", o.TrashMailbox, defaultTrash)
 	}
+	o.UIDL = cmp.Or(o.UIDL, DefaultUIDL)
+	form, err := uidl.Parse(string(o.UIDL), variables)
+	if err != nil {
+		return nil, fmt.Errorf("uidl: %w", err)
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// Files are counted on all cores, and by a few at least, since a cold disk
 	// answers several reads sooner than one after the other.
@@ -114,6 +134,10 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 		patience: cmp.Or(o.FirstListingTimeout, DefaultFirstListingTimeout),
 		ctx:      ctx,
 		cancel:   cancel,
+
+		uidl:       o.UIDL,
+		form:       form,
+		reuseXUIDL: o.ReuseXUIDL,
 	}, nil
 }
 
@@ -146,7 +170,12 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	named, err := a.nameMessages(ctx, d, account)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return named, nil
 }
 
 // open locks and lists the folder. If it fails the folder is closed, or will be.

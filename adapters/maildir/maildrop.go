@@ -13,7 +13,7 @@ import (
 	"pop3gw/gateway"
 )
 
-// maildrop is a folder locked and listed. It implements gateway.Maildrop.
+// maildrop is a folder locked and listed, its messages in an order of their own.
 type maildrop struct {
 	adapter  *Adapter
 	policy   gateway.Policy
@@ -35,16 +35,6 @@ type maildrop struct {
 func (d *maildrop) Len() int { return len(d.messages) }
 
 func (d *maildrop) Size(i int) int64 { return d.messages[i].octets }
-
-// AppendUID appends the base name of the file, or a hash where that is no legal
-// UID.
-func (d *maildrop) AppendUID(dst []byte, i int) []byte {
-	m := &d.messages[i]
-	if m.duplicate {
-		return appendDuplicateUID(dst, m.base(), m.file.inode)
-	}
-	return appendUID(dst, m.base())
-}
 
 // Retrieve opens the message's file, by another name if it was renamed. lines
 // saves nothing here.

@@ -1,11 +1,11 @@
 package maildir
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"math"
 	"strconv"
 	"strings"
+
+	"pop3gw/gateway/uidl"
 )
 
 // baseName returns what of a file name stays when flags change or the file moves
@@ -65,35 +65,8 @@ func statedSize(base string) (octets int64, ok bool) {
 	return 0, false
 }
 
-const (
-	maxUID     = 70        // octets (RFC 1939 §7)
-	hashPrefix = "sha256-" // begins a UID that is not a base name
-	hashOctets = 24        // of the digest; written as 48 hexadecimal digits
-)
-
-// appendUID appends the unique-id of the message with this base name: the base
-// name, or a hash of it where that is no legal UID. A base name that looks like
-// a hash is hashed as well, so that no two base names share a UID.
-func appendUID(dst []byte, base string) []byte {
-	if len(base) < 1 || len(base) > maxUID || strings.HasPrefix(base, hashPrefix) {
-		return appendHash(dst, []byte(base))
-	}
-	for i := range len(base) {
-		if base[i] < 0x21 || base[i] > 0x7e {
-			return appendHash(dst, []byte(base))
-		}
-	}
-	return append(dst, base...)
-}
-
 // appendDuplicateUID appends the unique-id of a file whose base name another
-// file of the maildrop has too. No base name holds a NUL, so it is none of
-// appendUID's.
+// file of the maildrop has too. No base name holds a NUL, so it is none of theirs.
 func appendDuplicateUID(dst []byte, base string, inode uint64) []byte {
-	return appendHash(dst, strconv.AppendUint(append([]byte(base), 0), inode, 10))
-}
-
-func appendHash(dst, of []byte) []byte {
-	sum := sha256.Sum256(of)
-	return hex.AppendEncode(append(dst, hashPrefix...), sum[:hashOctets])
+	return uidl.AppendHash(dst, strconv.AppendUint(append([]byte(base), 0), inode, 10))
 }

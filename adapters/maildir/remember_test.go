@@ -253,7 +253,7 @@ func TestReadDirLongNames(t *testing.T) {
 	d := open(t, a, ann)
 	defer closeMaildrop(t, d)
 	for i := range d.Len() {
-		m := d.messages[i]
+		m := d.d.messages[i]
 		info, err := os.Lstat(path + "/cur/" + m.name)
 		if err != nil || !want[m.name] || info.Size() != m.file.size {
 			t.Fatalf("%q: %v", m.name, err)

@@ -165,23 +165,23 @@ func files(t testing.TB, maildir string) []string {
 	return names
 }
 
-func open(t testing.TB, a *Adapter, account gateway.Account) *maildrop {
+func open(t testing.TB, a *Adapter, account gateway.Account) *drop {
 	t.Helper()
 	d, err := a.Open(t.Context(), account)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
-	return d.(*maildrop)
+	return d.(*drop)
 }
 
-func closeMaildrop(t testing.TB, d *maildrop) {
+func closeMaildrop(t testing.TB, d *drop) {
 	t.Helper()
 	if err := d.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
 }
 
-func uids(d *maildrop) []string {
+func uids(d *drop) []string {
 	list := make([]string, d.Len())
 	for i := range list {
 		list[i] = string(d.AppendUID(nil, i))
@@ -190,7 +190,7 @@ func uids(d *maildrop) []string {
 }
 
 // read returns message i, or the error of Retrieve or of reading.
-func read(t testing.TB, d *maildrop, i int) (string, error) {
+func read(t testing.TB, d *drop, i int) (string, error) {
 	t.Helper()
 	r, err := d.Retrieve(t.Context(), i, -1)
 	if err != nil {
@@ -201,7 +201,7 @@ func read(t testing.TB, d *maildrop, i int) (string, error) {
 	return string(raw), err
 }
 
-func wantMessage(t testing.TB, d *maildrop, i int, want string) {
+func wantMessage(t testing.TB, d *drop, i int, want string) {
 	t.Helper()
 	if got, err := read(t, d, i); err != nil || got != want {
 		t.Errorf("message %d is %q, %v; want %q", i, got, err, want)

@@ -11,12 +11,12 @@ import (
 )
 
 // policyMaildrop opens the Maildir in root, whose adapter has this policy.
-func policyMaildrop(t *testing.T, root string, p gateway.Policy, folder string) *maildrop {
+func policyMaildrop(t *testing.T, root string, p gateway.Policy, folder string) *drop {
 	t.Helper()
 	a := newAdapter(t, Options{Path: root, Folders: true, Policy: p})
 	d := open(t, a, gateway.Account{Name: "ann", Adapter: a, Folder: folder})
 	t.Cleanup(func() {
-		if d.folder.dir != noDir {
+		if d.d.folder.dir != noDir {
 			d.Close()
 		}
 	})

@@ -188,7 +188,11 @@ func (c *config) adapterParts(name string) (adapterParts, error) {
 
 func (p adapterParts) build(s *service, log *slog.Logger) (gateway.Adapter, error) {
 	if p.config.Type == "maildir" {
-		return orNone(maildir.New(p.config.Maildir, s.locks, s.stores.cache, log))
+		a, err := maildir.New(p.config.Maildir, s.locks, s.stores.cache, log)
+		if err == nil {
+			a.UseBook(s.stores.uidls)
+		}
+		return orNone(a, err)
 	}
 	o := p.config.IMAP
 	o.Servers = s.servers

@@ -164,27 +164,11 @@ func (c *config) checkCertificates(s *service, r *report) {
 // where the store wants it. It returns a row of the report.
 func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte, error)) (what, detail string, err error) {
 	what = "user " + name
-	account, err := s.accounts.current.directory.Find(name)
-	if err != nil {
-		return what, "", cause(err)
-	}
-	client := gateway.Credentials{User: name}
-	if account.Forwarded {
-		password, err := ask()
-		if err != nil {
-			return what, "", err
-		}
-		client.Password = string(password)
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	if account.Forwarded { // besides the store, a passwd-file may have a say
-		if account, err = s.accounts.current.directory.Login(ctx, client); err != nil {
-			return what, "", cause(err)
-		}
-	}
 	start := time.Now()
-	maildrop, err := account.Adapter.Open(ctx, account)
+	maildrop, err := openUser(ctx, s, name, func() ([]byte, error) {
+		defer func() { start = time.Now() }()
+		return ask()
+	})
 	if err != nil {
 		return what, "", cause(err)
 	}
@@ -194,6 +178,31 @@ func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte,
 	}
 	detail = fmt.Sprintf("%d messages, %d octets, opened in %v", maildrop.Len(), octets, time.Since(start).Round(time.Millisecond))
 	return what, detail, cause(maildrop.Close())
+}
+
+// openUser opens the maildrop of a login name. ask is called for the password where
+// the store wants it.
+func openUser(ctx context.Context, s *service, name string, ask func() ([]byte, error)) (gateway.Maildrop, error) {
+	account, err := s.accounts.current.directory.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	if account.Forwarded {
+		password, err := ask()
+		if err != nil {
+			return nil, err
+		}
+		client := gateway.Credentials{User: name, Password: string(password)}
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		// Besides the store, a passwd-file may have a say.
+		if account, err = s.accounts.current.directory.Login(ctx, client); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return account.Adapter.Open(ctx, account)
 }
 
 // cause is err in words for the operator: what clients are told is left out

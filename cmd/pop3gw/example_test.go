@@ -147,7 +147,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err1, err2)
 	}
 	same("IMAP adapter", byDefault, shown)
-	same("maildir adapter", maildir.Options{Path: "/var/mail/{domain}/{local}/Maildir", FirstListingTimeout: maildir.DefaultFirstListingTimeout, Policy: gateway.DefaultPolicy()}, spelled.adapters["files"].Maildir)
+	same("maildir adapter", maildir.Options{Path: "/var/mail/{domain}/{local}/Maildir", FirstListingTimeout: maildir.DefaultFirstListingTimeout, UIDL: maildir.DefaultUIDL, Policy: gateway.DefaultPolicy()}, spelled.adapters["files"].Maildir)
 }
 
 // inFolder puts the files that a documented configuration names into dir.

@@ -90,8 +90,8 @@ Serve your own mail:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newHealthCommand(), newSessionsCommand(),
-		newVersionCommand(), newConfigTopic())
+	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newUIDLCommand(), newHealthCommand(),
+		newSessionsCommand(), newVersionCommand(), newConfigTopic())
 	tidyBuiltins(root)
 	return root
 }

@@ -87,7 +87,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	out, _, _ := pop3gw(t, "", "--help")
-	for _, command := range []string{"check", "completion", "demo", "health", "help", "passwd", "serve", "version", "config"} {
+	for _, command := range []string{"check", "completion", "demo", "health", "help", "passwd", "serve", "uidl", "version", "config"} {
 		if !strings.Contains(out, "\n  "+command+" ") {
 			t.Errorf("--help lacks %s", command)
 		}

@@ -1,0 +1,126 @@
+package maildir
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"pop3gw/gateway"
+)
+
+// arranged are the messages of a folder in the order and with the numbers that
+// another program's file gives them. It is shared by sessions, and never changed.
+type arranged struct {
+	file     fileVersion
+	of       *message // the first of the listing that was arranged
+	count    int      // of its messages
+	validity uint32
+	order    []int32  // message by its number less 1
+	numbers  []number // by message; uid 0 and not byName for one that has none
+	unique   bool     // no two have the same UID, and none a unique-id of its own
+}
+
+func (a *arranged) octets() int { return 256 + 56*len(a.order) }
+
+// arrangements remembers them by path of the folder, and forgets some when they
+// take up too much. The zero value is empty, and safe for concurrent use.
+type arrangements struct {
+	mu     sync.Mutex
+	byPath map[string]*arranged
+	octets int
+}
+
+func (s *arrangements) get(path string) *arranged {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byPath[path]
+}
+
+func (s *arrangements) put(path string, a *arranged) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byPath == nil {
+		s.byPath = make(map[string]*arranged)
+	}
+	if old := s.byPath[path]; old != nil {
+		s.octets -= old.octets()
+	}
+	s.byPath[path] = a
+	s.octets += a.octets()
+	for other, old := range s.byPath { // in no order, which will do
+		if s.octets <= maxRemembered/2 {
+			break
+		}
+		if other != path {
+			s.octets -= old.octets()
+			delete(s.byPath, other)
+		}
+	}
+}
+
+// arrange arranges the messages of d as the file called name says, or returns nil
+// where there is none.
+func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error)) (*arranged, error) {
+	file, err := d.folder.stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, gateway.Unusable("the list of unique-ids of this maildrop cannot be read", err)
+	}
+	var first *message
+	if len(d.messages) > 0 {
+		first = &d.messages[0]
+	}
+	path := d.folder.path
+	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == first && a.count == len(d.messages) {
+		return a, nil
+	}
+	n, err := d.folder.readNumbers(name, parse)
+	if n == nil || err != nil {
+		return nil, err
+	}
+	a := d.number(n)
+	a.file, a.of = file, first
+	d.adapter.arranged.put(path, a)
+	return a, nil
+}
+
+func (f *folder) stat(name string) (fileVersion, error) {
+	st, err := statAt(f.dir, name)
+	if err != nil {
+		return fileVersion{}, err
+	}
+	return versionOf(&st), nil
+}
+
+// number gives the messages of d their numbers.
+func (d *maildrop) number(n *numbers) *arranged {
+	a := &arranged{count: len(d.messages), validity: n.validity, unique: true}
+	a.numbers, a.order = make([]number, len(d.messages)), make([]int32, len(d.messages))
+	seen := make(map[uint32]struct{}, len(d.messages))
+	for i := range d.messages {
+		m := &d.messages[i]
+		a.order[i] = int32(i)
+		if m.duplicate {
+			continue // the file before it has the number
+		}
+		k, ok := n.byBase[m.base()]
+		if !ok {
+			continue
+		}
+		a.numbers[i] = k
+		if _, twice := seen[k.uid]; twice || k.pop3 != "" || k.byName {
+			a.unique = false
+		}
+		seen[k.uid] = struct{}{}
+	}
+	// Those with an order come first, and those without a number last.
+	slices.SortStableFunc(a.order, func(i, j int32) int {
+		x, y := &a.numbers[i], &a.numbers[j]
+		return cmp.Or(cmp.Compare(x.order-1, y.order-1), cmp.Compare(x.uid-1, y.uid-1))
+	})
+	return a
+}
