@@ -43,7 +43,7 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		return nil, m.explain(err)
 	}
 	d.reading = true
-	if m.part == whole {
+	if m.part != header {
 		return d.names.Watch(i, m), nil
 	}
 	return m, nil

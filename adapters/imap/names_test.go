@@ -186,6 +186,30 @@ func TestUnknownMailIsRefused(t *testing.T) {
 	}
 }
 
+// TestTopToTheEnd has a client get messages by TOP, as fetchmail those it keeps.
+func TestTopToTheEnd(t *testing.T) {
+	s := newFake(letters(5)...)
+	a, _ := s.withBook(t, Options{})
+	old := mustVisit(t, a, false)
+	d, err := a.Open(t.Context(), account(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range d.Len() {
+		r, err := d.Retrieve(t.Context(), i, 99999999)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, r)
+		r.Close()
+	}
+	d.Close()
+	s.renumber()
+	if got := mustVisit(t, a, false); fmt.Sprint(got) != fmt.Sprint(old) {
+		t.Errorf("%s, want %s", got, old)
+	}
+}
+
 // TestPollAsksNothingMore has the default form: the state must not cost a command.
 func TestPollAsksNothingMore(t *testing.T) {
 	var commands [2]string

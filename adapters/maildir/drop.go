@@ -40,7 +40,7 @@ func (o *drop) AppendUID(dst []byte, i int) []byte { return o.names.Append(dst, 
 
 func (o *drop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error) {
 	r, err := o.d.Retrieve(ctx, o.at(i), lines)
-	if err != nil || lines >= 0 {
+	if err != nil || lines == 0 {
 		return r, err
 	}
 	return o.names.Watch(i, r), nil

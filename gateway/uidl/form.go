@@ -30,11 +30,9 @@ type part struct {
 	text     string
 	variable byte // 0 for text
 	width    int
-	zeros    bool // fill up with zeros, not spaces (which no unique-id has)
-	hex      bool
-	upper    bool
-	lower    bool
-	digest   bool // MD5, in hexadecimal digits
+	zeros    bool   // fill up with zeros, not spaces (which no unique-id has)
+	hex      bool   // a number in hexadecimal digits, of lower case
+	then     string // what is done to it after that, in order: L, U (case), M (MD5)
 }
 
 // Variables of a template, as Dovecot calls them.
@@ -74,8 +72,8 @@ var Presets = []string{"dovecot", "courier", "cyrus", "uw", "qmail", "tpop3d", "
 
 // Parse returns the form with the name of a preset, or with a template in
 // Dovecot's language: %u, %v, %f, %g or %m, where a zero and a width, and the
-// letters X (hexadecimal), L and U (case) or M (MD5) may stand behind the %; or
-// the longer %{uid | hex(8)} of Dovecot 2.4. allowed are the variables that the
+// letters X (hexadecimal), L and U (case) or M (MD5), which act in their order, may
+// stand behind the %; or the longer %{uid | hex(8)} of Dovecot 2.4. allowed are the variables that the
 // store has.
 func Parse(text, allowed string) (Form, error) {
 	template, preset := presets[text]
@@ -159,12 +157,13 @@ func (f *Form) Append(dst []byte, v *Values) []byte {
 		case MD5:
 			dst = append(dst, v.MD5...)
 		}
-		if p.digest {
-			sum := md5.Sum(dst[start:])
-			dst = hex.AppendEncode(dst[:start], sum[:])
-		}
-		if p.upper || p.lower {
-			changeCase(dst[start:], p.upper)
+		for _, do := range []byte(p.then) {
+			if do == 'M' {
+				sum := md5.Sum(dst[start:])
+				dst = hex.AppendEncode(dst[:start], sum[:])
+			} else {
+				changeCase(dst[start:], do == 'U')
+			}
 		}
 	}
 	return dst
@@ -287,13 +286,11 @@ func parseShort(s string, preset bool) (p part, rest string, err error) {
 	for ; i < len(s); i++ {
 		switch s[i] {
 		case 'X':
-			p.hex = true
-		case 'L':
-			p.lower = true
-		case 'U':
-			p.upper = true
-		case 'M':
-			p.digest = true
+			p.hex, p.then = true, "" // decimal digits have no case
+		case 'L', 'U', 'M':
+			if p.then += s[i : i+1]; len(p.then) > 8 {
+				return p, "", errTemplate
+			}
 		default:
 			if strings.IndexByte("uvfgm", s[i]) < 0 && !(preset && s[i] == gmailID) {
 				return p, "", errTemplate
@@ -322,20 +319,20 @@ func parseLong(s string) (p part, rest string, err error) {
 		switch filter = strings.TrimSpace(filter); {
 		case filter == "":
 		case filter == "lower":
-			p.lower = true
+			p.then += "L"
 		case filter == "upper":
-			p.upper = true
+			p.then += "U"
 		case filter == "md5":
-			p.digest = true
-		case filter == "hexlify" && p.digest:
+			p.then += "M"
+		case filter == "hexlify" && strings.HasSuffix(p.then, "M"):
 		case filter == "hex":
-			p.hex = true
+			p.hex, p.then = true, ""
 		case strings.HasPrefix(filter, "hex(") && strings.HasSuffix(filter, ")"):
 			width, err := strconv.Atoi(filter[4 : len(filter)-1])
 			if err != nil || width < 1 || width > maxWidth {
 				return p, "", errTemplate
 			}
-			p.hex, p.zeros, p.width = true, true, width
+			p.hex, p.zeros, p.width, p.then = true, true, width, ""
 		default:
 			return p, "", errTemplate
 		}
@@ -347,7 +344,7 @@ func parseLong(s string) (p part, rest string, err error) {
 func (p *part) check() error {
 	number := p.variable == UID || p.variable == Validity || p.variable == gmailID
 	switch {
-	case number && p.digest, !number && (p.hex || p.width > 0), p.width > 0 && !p.zeros, p.upper && p.lower:
+	case number && strings.Contains(p.then, "M"), !number && (p.hex || p.width > 0), p.width > 0 && !p.zeros, len(p.then) > 8:
 		return errTemplate
 	}
 	return nil
@@ -364,14 +361,10 @@ func canonical(parts []part) string {
 		if p.width > 0 {
 			fmt.Fprintf(&b, "0%d", p.width)
 		}
-		for _, m := range []struct {
-			set    bool
-			letter byte
-		}{{p.lower, 'L'}, {p.upper, 'U'}, {p.hex, 'X'}, {p.digest, 'M'}} {
-			if m.set {
-				b.WriteByte(m.letter)
-			}
+		if p.hex {
+			b.WriteByte('X')
 		}
+		b.WriteString(p.then)
 		b.WriteByte(p.variable)
 	}
 	return b.String()

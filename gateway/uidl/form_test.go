@@ -24,7 +24,8 @@ func TestForms(t *testing.T) {
 		{"%u", "4391"},
 		{"%Xu", "1127"},
 		{"%010u", "0000004391"},
-		{"%UXv.%u", "6553F100.4391"},
+		{"%XUv.%u", "6553F100.4391"},
+		{"%UXv.%u", "6553f100.4391"}, // before it is hexadecimal it has no letters
 		{"%g", "0123abcd"},
 		{"%Ug", "0123ABCD"},
 		{"%m", "d41d8cd98f00b204e9800998ecf8427e"},

@@ -246,14 +246,25 @@ func (n *Names) giveBack(ctx context.Context) error {
 }
 
 func (n *Names) refusal(changed, all int) error {
-	command := fmt.Sprintf("pop3gw uidl allow --user %q", n.owner.user)
+	command := "pop3gw uidl allow --user " + argument(n.owner.user)
 	if n.owner.folder != "" {
-		command += fmt.Sprintf(" --folder %q", n.owner.folder)
+		command += " --folder " + argument(n.owner.folder)
 	}
 	return gateway.Unusable("this mailbox was replaced, and all its messages would seem new; ask your administrator", fmt.Errorf(
 		"%d of %d messages of user %q would get other unique-ids, and clients would download them again: the mailbox was %s and is %s; "+
 			"if that is not meant to be, put it back; otherwise import the old unique-ids (pop3gw uidl import), or accept the new ones: %s",
 		changed, all, n.owner.user, describe(n.record.Sources), describe(n.settled), command))
+}
+
+// argument returns s as it is typed in a shell.
+func argument(s string) string {
+	unsafe := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("@._+-/", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, unsafe) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func describe(sources []state.Source) string {

@@ -281,9 +281,9 @@ func (n *Names) distinguish() []named {
 	return more
 }
 
-// Watch returns r, which reads message i whole, so that the message is known by
-// its name from then on if it was read to its end. The reader before it must have
-// been closed.
+// Watch returns r, which reads message i, so that the message is known by its name
+// from then on if it was read to its end: by RETR, or by TOP with more lines than it
+// has, as fetchmail gets what it keeps. The reader before it must have been closed.
 func (n *Names) Watch(i int, r io.ReadCloser) io.ReadCloser {
 	if n == nil || n.book == nil {
 		return r

@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// courier is Courier's IMAP server over Maildirs, with its users in userdb.
+// courier is Courier's IMAP and POP3 server over Maildirs, with its users in userdb.
 type courier struct {
 	*maildirs
-	port int
+	port, popPort int
 }
 
 func startCourier(t testing.TB) *courier {
 	t.Helper()
 	packages := unpacked(t, "courier")
 	dir := folder(t)
-	c := &courier{maildirs: newMaildirs(t), port: freePort(t)}
+	c := &courier{maildirs: newMaildirs(t), port: freePort(t), popPort: freePort(t)}
 
 	hash := cryptHash(t)
 	var db strings.Builder
@@ -61,9 +61,13 @@ IMAP_USELOCKS=1
 IMAP_ENHANCEDIDLE=0
 IMAP_TLS_REQUIRED=0
 MAILDIRPATH=Maildir
+POP3AUTH=
+POP3_TLS_REQUIRED=0
+couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup %[3]d \
+	/usr/lib/courier/courier/courierpop3login /usr/lib/courier/courier/courierpop3d Maildir &
 couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup %[2]d \
 	/usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir
-`, etc, c.port)))
+`, etc, c.port, c.popPort)))
 	server.waitGreeting(t, loopback(c.port), "* OK")
 	return c
 }

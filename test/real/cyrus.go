@@ -14,14 +14,14 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 )
 
-// cyrus is Cyrus' IMAP server, with its users in sasldb.
-type cyrus struct{ port int }
+// cyrus is Cyrus' IMAP and POP3 server, with its users in sasldb.
+type cyrus struct{ port, popPort int }
 
 func startCyrus(t testing.TB) *cyrus {
 	t.Helper()
 	packages := unpacked(t, "cyrus")
 	dir := folder(t)
-	c := &cyrus{port: freePort(t)}
+	c := &cyrus{port: freePort(t), popPort: freePort(t)}
 	for _, sub := range []string{"conf", "conf/socket", "mail"} {
 		mailFolder(t, filepath.Join(dir, sub))
 	}
@@ -48,10 +48,11 @@ sasl_sasldb_path: %[1]s/sasldb2
 }
 SERVICES {
 	imap cmd="/usr/lib/cyrus/bin/imapd" listen="127.0.0.1:%d" prefork=2 maxchild=100
+	pop3 cmd="/usr/lib/cyrus/bin/pop3d" listen="127.0.0.1:%d" prefork=0 maxchild=100
 }
 EVENTS {
 }
-`, c.port), 0o644)
+`, c.port, c.popPort), 0o644)
 	script := "mkdir -p /run/cyrus/proc /run/cyrus/lock\nchown -R cyrus:cyrus /run/cyrus\n"
 	for _, user := range users() {
 		script += fmt.Sprintf("echo '%s' | saslpasswd2 -p -c -f %s/sasldb2 -u localhost %s\n", password, dir, user)

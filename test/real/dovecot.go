@@ -9,20 +9,23 @@ import (
 	"testing"
 )
 
-// dovecot is Dovecot's IMAP server over Maildirs.
+// dovecot is Dovecot's IMAP and POP3 server over Maildirs.
 type dovecot struct {
 	*maildirs
 	*process
-	port, tlsPort int
-	config        string
+	port, tlsPort, popPort int
+	config                 string
 }
 
-func startDovecot(t testing.TB) *dovecot {
+func startDovecot(t testing.TB) *dovecot { return startDovecotWith(t, "") }
+
+// startDovecotWith is startDovecot with more settings.
+func startDovecotWith(t testing.TB, settings string) *dovecot {
 	t.Helper()
 	dir := folder(t)
-	d := &dovecot{maildirs: newMaildirs(t), port: freePort(t), tlsPort: freePort(t), config: filepath.Join(dir, "dovecot.conf")}
+	d := &dovecot{maildirs: newMaildirs(t), port: freePort(t), tlsPort: freePort(t), popPort: freePort(t), config: filepath.Join(dir, "dovecot.conf")}
 	write(t, filepath.Join(dir, "run", "keep"), "", 0o644)
-	write(t, d.config, fmt.Sprintf(`protocols = imap
+	write(t, d.config, fmt.Sprintf(`protocols = imap pop3
 base_dir = %[1]s/run
 state_dir = %[1]s/run
 log_path = /dev/stderr
@@ -60,7 +63,17 @@ service imap-login {
     ssl = yes
   }
 }
-`, dir, testCA().certFile, testCA().keyFile, mailUID, d.users, d.root, d.port, d.tlsPort), 0o644)
+service pop3-login {
+  chroot =
+  inet_listener pop3 {
+    port = %[9]d
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+%[10]s
+`, dir, testCA().certFile, testCA().keyFile, mailUID, d.users, d.root, d.port, d.tlsPort, d.popPort, settings), 0o644)
 	d.start(t)
 	return d
 }
