@@ -69,6 +69,7 @@ type DB struct {
 	log     *slog.Logger
 	writer  *sql.DB // one connection: one writer at a time
 	reader  *sql.DB
+	load    *sql.Stmt // loadQuery of reader; nil if the file is damaged
 	damaged atomic.Pointer[damage]
 
 	stop     context.CancelFunc // of the check
@@ -137,6 +138,12 @@ func (db *DB) prepare(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	db.load, err = db.reader.PrepareContext(ctx, loadQuery)
+	if err = db.unusable(err); errors.Is(err, ErrDamaged) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	checked := make(chan struct{})

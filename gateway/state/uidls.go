@@ -72,12 +72,15 @@ type Chunk struct {
 	Data []byte
 }
 
+// loadQuery is prepared, since each login asks it.
+const loadQuery = "SELECT version, sources, count, until, allowed FROM maildrops WHERE user = ? AND folder = ?"
+
 // Load returns what is known of a maildrop, and whether anything is.
 func (u *UIDLs) Load(ctx context.Context, user, folder string) (m Maildrop, ok bool, err error) {
 	err = u.db.read(ctx, func(ctx context.Context, q querier) error {
 		var sources string
 		var until int64
-		err := q.QueryRowContext(ctx, "SELECT version, sources, count, until, allowed FROM maildrops WHERE user = ? AND folder = ?", user, folder).
+		err := u.db.load.QueryRowContext(ctx, user, folder).
 			Scan(&m.Version, &sources, &m.Count, &until, &m.Allowed)
 		if noRows(err) {
 			return nil

@@ -97,6 +97,7 @@ func asMaildirs(m *maildirs, keys string) store { return withForm{m, keys} }
 // TestFromDovecot has its POP3 server replaced, over its Maildirs and over its
 // IMAP, for each form that it is known to be run with.
 func TestFromDovecot(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, settings, form string }{
 		{"default", "", "dovecot"},
 		{"old", "pop3_uidl_format = %v.%u", "%v.%u"},
@@ -107,6 +108,7 @@ func TestFromDovecot(t *testing.T) {
 		{"guid", "pop3_uidl_format = %g", "%g"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			d := startDovecotWith(t, tt.settings)
 			for _, user := range []string{"alice", "bob"} {
 				d.deliver(t, user, identified(0, migrating)...)
@@ -128,6 +130,7 @@ func TestFromDovecot(t *testing.T) {
 // TestNewMailBesideDovecot has mail come that Dovecot has not numbered when pop3gw
 // serves it, and numbers later.
 func TestNewMailBesideDovecot(t *testing.T) {
+	t.Parallel()
 	d := startDovecot(t)
 	d.deliver(t, "alice", identified(0, migrating)...)
 	m := newMigrant(t, "alice")
@@ -150,6 +153,7 @@ func TestNewMailBesideDovecot(t *testing.T) {
 // TestDovecotsFields has what doveadm and other migrations write into
 // dovecot-uidlist: unique-ids and an order of another server before.
 func TestDovecotsFields(t *testing.T) {
+	t.Parallel()
 	d := startDovecot(t)
 	d.deliver(t, "alice", identified(0, 8)...)
 	login(t, loopback(d.popPort), "alice").must(t, "QUIT")
@@ -185,6 +189,7 @@ func TestDovecotsFields(t *testing.T) {
 }
 
 func TestFromCourier(t *testing.T) {
+	t.Parallel()
 	c := startCourier(t)
 	c.deliver(t, "alice", identified(0, migrating)...)
 	newMigrant(t, "alice").moves(c.popPort, startGateway(t, asMaildirs(c.maildirs, `uidl = "courier"`), "").port, migrating)
@@ -195,6 +200,7 @@ func TestFromCourier(t *testing.T) {
 }
 
 func TestFromCyrus(t *testing.T) {
+	t.Parallel()
 	c := startCyrus(t)
 	c.deliver(t, "alice", identified(0, migrating)...)
 	newMigrant(t, "alice").moves(c.popPort, startGateway(t, withForm{c, `uidl = "cyrus"`}, "").port, migrating)
@@ -269,6 +275,7 @@ func (d *dovecot) renumber(t testing.TB, user string) {
 
 // TestUIDValidityChange has the mail server number a mailbox anew, twice.
 func TestUIDValidityChange(t *testing.T) {
+	t.Parallel()
 	d := startDovecot(t)
 	d.deliver(t, "alice", identified(0, migrating)...)
 	g := startGateway(t, d, "")
@@ -300,6 +307,7 @@ func TestUIDValidityChange(t *testing.T) {
 // TestMassChangeIsRefused has a mailbox numbered anew whose messages nobody has
 // retrieved through pop3gw, until the operator allows it.
 func TestMassChangeIsRefused(t *testing.T) {
+	t.Parallel()
 	d := startDovecot(t)
 	d.deliver(t, "alice", identified(0, migrating)...)
 	g := startGateway(t, d, "")
