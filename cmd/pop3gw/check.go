@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,7 @@ const checkTimeout = 30 * time.Second
 
 func newCheckCommand() *cobra.Command {
 	var path, user string
+	var offline bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Try a configuration out",
@@ -29,10 +31,14 @@ with --user open a maildrop. The user's password is asked for, or read from
 standard input, only where it is the one that logs in at the IMAP server. Nothing
 is changed. Exit status 1 says that something failed.
 
-While pop3gw runs its own ports are in use, and are reported so.`,
+A port that a POP3 server has already is a warning: while pop3gw runs it is pop3gw
+itself. With --offline files alone are read, and no port and no server is tried.`,
 		Example: "  pop3gw check --config config.toml\n  pop3gw check --config config.toml --user scanner",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if offline && cmd.Flags().Changed("user") {
+				return usageError{errors.New("--offline reads files alone; leave --user out")}
+			}
 			c, err := loadConfig(configPath(path))
 			if err != nil {
 				return usageError{err}
@@ -45,7 +51,7 @@ While pop3gw runs its own ports are in use, and are reported so.`,
 			ask := func() ([]byte, error) {
 				return readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "Password of "+user+": ")
 			}
-			report := &report{}
+			report := &report{offline: offline}
 			c.checkAll(cmd.Context(), s, report)
 			if cmd.Flags().Changed("user") {
 				report.add(checkUser(cmd.Context(), s, user, ask))
@@ -58,12 +64,16 @@ While pop3gw runs its own ports are in use, and are reported so.`,
 		},
 	}
 	addConfigFlag(cmd, &path)
+	cmd.Flags().BoolVar(&offline, "offline", false, "read files alone")
 	cmd.Flags().StringVarP(&user, "user", "u", "", "login `name` whose maildrop to open")
 	return cmd
 }
 
 // report is a table of what was tried.
-type report struct{ rows []reportRow }
+type report struct {
+	rows    []reportRow
+	offline bool // nothing that is not a file was tried
+}
 
 type reportRow struct {
 	status string // "ok", "warn" or "FAIL"
@@ -107,12 +117,8 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		r.warn("configuration", w)
 	}
 	c.checkCertificates(s, r)
-	for _, l := range s.listeners {
-		nl, err := listen(l.address)
-		if err == nil {
-			nl.Close()
-		}
-		r.add("listener "+l.address, "free, tls "+l.tls, err)
+	if !r.offline {
+		c.checkListeners(ctx, s, r)
 	}
 	if c.Admin.Address != "" {
 		r.add("admin listener "+c.Admin.Address, "free", c.checkOperator())
@@ -127,6 +133,9 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	if c.State.URL != "" {
 		r.add("state", c.State.URL, c.checkState(ctx))
 	}
+	if r.offline {
+		return
+	}
 	for _, name := range c.adapterNames() {
 		checker, ok := s.accounts.current.adapters[name].Adapter.(gateway.Checker)
 		if !ok {
@@ -138,6 +147,31 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		r.add("adapter "+name, "reached, type "+c.adapters[name].Type, cause(err))
 	}
 }
+
+// checkListeners opens each listener for a moment.
+func (c *config) checkListeners(ctx context.Context, s *service, r *report) {
+	for i, l := range s.listeners {
+		what := "listener " + l.address
+		nl, err := listen(l.address)
+		if err == nil {
+			nl.Close()
+			r.add(what, "free, tls "+l.tls, nil)
+			continue
+		}
+		err = c.source.errorf(l.key, "%w", err)
+		ctx, cancel := context.WithTimeout(ctx, ownPatience)
+		if errors.Is(err, syscall.EADDRINUSE) && health(ctx, l.address, l.options.Implicit, c.Listeners[i].proxyFrom()) == nil {
+			r.warn(what, errors.New("a POP3 server listens here already; while pop3gw runs that is pop3gw itself"))
+		} else {
+			r.add(what, "", err)
+		}
+		cancel()
+	}
+}
+
+// ownPatience is how long a check waits for the greeting of a gateway that runs on
+// this machine.
+const ownPatience = 500 * time.Millisecond
 
 // checkCertificates looks at each certificate, and whether one of them is for
 // the hostname of the configuration.

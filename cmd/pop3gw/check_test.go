@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -82,7 +83,7 @@ func TestCheck(t *testing.T) {
 		`ok  configuration  \S+/config.toml`,
 		`ok  certificate  \S+/tls.crt, good until 20\d\d-\d\d-\d\d`,
 		`ok  listener 127.0.0.1:0  free, tls stls`,
-		`FAIL  listener 127.0.0.1:\d+  another program listens on 127.0.0.1:\d+; stop it .*`,
+		`FAIL  listener 127.0.0.1:\d+  \S+/config.toml:5: listeners.address: another program listens on 127.0.0.1:\d+; stop it .*`,
 		`FAIL  adapter down  connecting .*refused.*`,
 		`ok  adapter files  reached, type maildir`,
 		`ok  adapter up  reached, type imap`,
@@ -171,5 +172,25 @@ func TestCheckCertificate(t *testing.T) {
 	want := regexp.MustCompile(`(?m)^FAIL  certificate +config.toml:1: hostname: x509: certificate is valid for localhost, not pop.example.org; clients that connect to this name will refuse it: correct it, or name a certificate for it in \[tls\]$`)
 	if !want.MatchString(out) {
 		t.Errorf("a certificate for another host:\n%s", out)
+	}
+}
+
+// While it runs its own ports are no failure; and without the network neither
+// ports nor servers are tried.
+func TestCheckBesideServe(t *testing.T) {
+	p, dir, address := startServe(t)
+	rewrite(t, dir, `address = "127.0.0.1:0"`, `address = "`+address+`"`)
+	args := []string{"check", "--config", dir + "/config.toml"}
+	out, _, _ := pop3gw(t, "", args...)
+	if !regexp.MustCompile(`(?m)^warn +listener ` + address + ` +a POP3 server listens here already; while pop3gw runs that is pop3gw itself$`).MatchString(out) {
+		t.Errorf("beside a gateway that runs:\n%s", out)
+	}
+	p.end(t, syscall.SIGTERM)
+	out, stderr, code := pop3gw(t, "", append(args, "--offline")...)
+	if code != 0 || strings.Contains(out, "listener") || strings.Contains(out, "adapter") || !strings.Contains(out, "certificate") {
+		t.Errorf("offline: exit code %d, %s\n%s", code, stderr, out)
+	}
+	if _, stderr, code := pop3gw(t, "", append(args, "--offline", "--user", "bob")...); code != 2 || stderr != "pop3gw: --offline reads files alone; leave --user out\n" {
+		t.Errorf("offline with a user: exit code %d, %s", code, stderr)
 	}
 }

@@ -74,16 +74,27 @@ var mechanismNeeds = map[string]string{
 	"XOAUTH2":     "it needs an IMAP adapter that checks the passwords itself",
 }
 
-// listenAll opens all listeners of s, or none.
+// listenAll opens all listeners of s, or none. Those that systemd has opened are
+// taken over.
 func (c *config) listenAll(s *service) ([]net.Listener, error) {
+	passed, err := inherited()
+	if err != nil {
+		return nil, err
+	}
 	var open []net.Listener
 	for _, l := range s.listeners {
-		nl, err := listen(l.address)
-		if err != nil {
-			closeAll(open)
-			return nil, c.source.errorf(l.key, "%w", err)
+		nl := takeInherited(&passed, l.address)
+		if nl == nil {
+			if nl, err = listen(l.address); err != nil {
+				closeAll(append(open, passed...))
+				return nil, c.source.errorf(l.key, "%w", err)
+			}
 		}
 		open = append(open, nl)
+	}
+	if len(passed) > 0 {
+		defer closeAll(append(open, passed...))
+		return nil, c.source.errorf("listeners", "systemd listens on %s, and no listener has this address; correct ListenStream= in pop3gw.socket, or add the listener", passed[0].Addr())
 	}
 	return open, nil
 }
@@ -118,10 +129,19 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
+// inUse is the error for an address that another program has.
+type inUse struct{ address string }
+
+func (e *inUse) Error() string {
+	return fmt.Sprintf(`another program listens on %s; stop it ("ss -ltnp" shows which) or choose another port`, e.address)
+}
+
+func (e *inUse) Unwrap() error { return syscall.EADDRINUSE }
+
 func listenError(address string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf(`another program listens on %s; stop it ("ss -ltnp" shows which) or choose another port`, address)
+		return &inUse{address}
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("no right to listen on %s; ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start: give one of them, or choose a port above", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

@@ -92,9 +92,15 @@ Serve your own mail:
 	})
 	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newUIDLCommand(), newHealthCommand(),
 		newSessionsCommand(), newVersionCommand(), newConfigTopic())
+	for _, further := range furtherCommands {
+		root.AddCommand(further())
+	}
 	tidyBuiltins(root)
 	return root
 }
+
+// furtherCommands are those of special builds.
+var furtherCommands []func() *cobra.Command
 
 // noArgs refuses arguments, and says which commands there are.
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -35,7 +35,7 @@ func startWithFiles(t *testing.T, tmp string, limit int, args ...string) *proces
 func startCommand(t *testing.T, tmp string, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd, newSyncBuffer(), make(chan struct{})}
-	p.Env = append(os.Environ(), asCommand+"=1", "TMPDIR="+tmp)
+	p.Env = append(append(os.Environ(), asCommand+"=1", "TMPDIR="+tmp), cmd.Env...)
 	p.Stdout, p.Stderr = p.out, p.out
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

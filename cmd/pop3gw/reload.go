@@ -15,6 +15,8 @@ var liveKeys = []string{"adapters", "users", "routes", "login", "tls", "lock"}
 // without ending a session; the rest is named in the log. Of a configuration that
 // cannot be used nothing is taken.
 func (s *service) reload() {
+	s.notifyReloading()
+	defer s.notifyReady()
 	err := s.tryReload()
 	for _, err := range flatten(err) {
 		s.log.Error("the configuration was not reloaded; the one before stays in force", "error", err)

@@ -125,6 +125,8 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 		go func() { failed <- s.server.Serve(open[i], l.options) }()
 	}
 	log.Info("ready", "version", version(), "pid", os.Getpid())
+	s.notifyReady()
+	go s.feedWatchdog(ctx)
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -132,6 +134,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	stop()
 	s.operator.draining()
 	log.Info("shutting down", "grace", shutdownGrace)
+	s.notify(notifyStopping)
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	second, stopSignals := signal.NotifyContext(grace, os.Interrupt, syscall.SIGTERM)
