@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What an admin does to a gateway that is busy: a certificate is renewed, and the
+// process is ended.
+
+const (
+	loadMessages = 40 // of each user, and as many again that are marked
+	largeMessage = 4 << 20
+)
+
+// startLoaded serves Maildirs of users named in names, each with loadMessages
+// small messages behind one large one.
+func startLoaded(t *testing.T, names ...string) (p *process, dir, address string) {
+	t.Helper()
+	dir = t.TempDir()
+	writeTestCertificate(t, dir)
+	line := strings.Repeat("x", 70) + "\r\n"
+	messages := [][]byte{[]byte("Subject: large\r\n\r\n" + strings.Repeat(line, largeMessage/len(line)))}
+	for i := range loadMessages {
+		messages = append(messages, fmt.Appendf(nil, "Subject: %d\r\n\r\nshort\r\n", i))
+	}
+	var users strings.Builder
+	for _, name := range names {
+		must(t, fillMaildir(filepath.Join(dir, name), messages))
+		fmt.Fprintf(&users, "%s:{PLAIN}secret\n", name)
+	}
+	write(t, dir, "users", users.String())
+	write(t, dir, "config.toml", `[[listeners]]
+address = "127.0.0.1:0"
+tls = "implicit"
+[tls]
+certificate = "tls.crt"
+key = "tls.key"
+[adapters.files]
+type = "maildir"
+path = "`+dir+`/{user}"
+[[routes]]
+users = "*"
+adapter = "files"
+passwd_file = "users"
+`)
+	p = start(t, dir, "serve", "--config", dir+"/config.toml")
+	address = p.out.find(t, `msg=listening address=(\S+) tls=implicit`)[1]
+	p.out.find(t, "msg=ready")
+	return p, dir, address
+}
+
+var anyCertificate = &tls.Config{InsecureSkipVerify: true}
+
+// logIn returns a client in TRANSACTION.
+func logIn(t *testing.T, address, name string) *client {
+	t.Helper()
+	c, _ := dial(t, address, anyCertificate)
+	c.do("+OK", "USER "+name)
+	c.do("+OK 41 ", "PASS secret")
+	return c
+}
+
+func named(prefix string, n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint(prefix, i))
+	}
+	return names
+}
+
+// A certificate that is renewed under load breaks no session, and new sessions
+// have the new one within two seconds.
+func TestCertificateRenewedUnderLoad(t *testing.T) {
+	names := named("user", 8)
+	p, dir, address := startLoaded(t, names...)
+	fresh := t.TempDir()
+	writeTestCertificate(t, fresh)
+
+	// Sessions that last, and read all the time.
+	over := make(chan struct{})
+	var sessions sync.WaitGroup
+	var read sync.Map
+	for _, name := range names {
+		c := logIn(t, address, name)
+		c.nc.SetDeadline(time.Now().Add(time.Minute))
+		sessions.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-over:
+					read.Store(name, n)
+					c.PrintfLine("QUIT")
+					if line, err := c.ReadLine(); err != nil || !strings.HasPrefix(line, "+OK") {
+						t.Errorf("%s: QUIT: %q, %v", name, line, err)
+					}
+					return
+				default:
+				}
+				c.PrintfLine("RETR %d", n%loadMessages+1)
+				line, err := c.ReadLine()
+				if err == nil && strings.HasPrefix(line, "+OK") {
+					_, err = io.Copy(io.Discard, c.DotReader())
+				}
+				if err != nil || !strings.HasPrefix(line, "+OK") {
+					t.Errorf("%s: RETR: %q, %v", name, line, err)
+					return
+				}
+			}
+		})
+	}
+	// Sessions that come and go.
+	connect := func() (serial string) {
+		c, _ := dial(t, address, anyCertificate)
+		defer c.nc.Close()
+		c.do("+OK", "QUIT")
+		return c.nc.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	old, want := serialOf(t, dir+"/tls.crt"), serialOf(t, fresh+"/tls.crt")
+	for range 20 {
+		if got := connect(); got != old {
+			t.Fatalf("before: serial number %s, want %s", got, old)
+		}
+	}
+	replace(t, dir+"/tls.key", fresh+"/tls.key")
+	replace(t, dir+"/tls.crt", fresh+"/tls.crt")
+	renewed := time.Now()
+	for connect() != want {
+		if took := time.Since(renewed); took > 2*time.Second {
+			t.Errorf("the new certificate is not in force after %v", took)
+			break
+		}
+	}
+	t.Logf("new sessions have the new certificate after %v", time.Since(renewed).Round(time.Millisecond))
+	for range 20 {
+		if got := connect(); got != want {
+			t.Errorf("after: serial number %s, want %s", got, want)
+		}
+	}
+	close(over)
+	sessions.Wait()
+	for _, name := range names {
+		if n, _ := read.Load(name); n == nil || n.(int) == 0 {
+			t.Errorf("%s read nothing", name)
+		}
+	}
+	if code := p.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.out)
+	}
+}
+
+// slowly reads a little at a time.
+type slowly struct{ r io.Reader }
+
+func (s slowly) Read(p []byte) (int, error) {
+	time.Sleep(time.Millisecond)
+	return s.r.Read(p[:min(len(p), 8<<10)])
+}
+
+// After SIGTERM a RETR that runs gets to its end, what QUIT began is done whole or
+// not at all, and as its reply says, and the exit code is 0.
+func TestTerminatedUnderLoad(t *testing.T) {
+	readers, removers, idlers := named("reader", 6), named("remover", 8), named("idler", 4)
+	p, dir, address := startLoaded(t, append(append(readers, removers...), idlers...)...)
+	left := func(name string) int { return countFiles(t, filepath.Join(dir, name, "new")) }
+
+	var clients sync.WaitGroup
+	var begun sync.WaitGroup
+	for _, name := range readers {
+		c := logIn(t, address, name)
+		begun.Add(1)
+		clients.Go(func() {
+			c.PrintfLine("RETR 1")
+			line, err := c.ReadLine()
+			begun.Done()
+			if err != nil || !strings.HasPrefix(line, "+OK") {
+				t.Errorf("%s: RETR: %q, %v", name, line, err)
+				return
+			}
+			var body bytes.Buffer
+			_, err = io.Copy(&body, slowly{c.DotReader()})
+			if err != nil || body.Len() < largeMessage*9/10 {
+				t.Errorf("%s: a message was cut after %d octets: %v", name, body.Len(), err)
+			}
+		})
+	}
+	quit := make(chan struct{})
+	for i, name := range removers {
+		c := logIn(t, address, name)
+		for n := range loadMessages {
+			c.do("+OK", fmt.Sprint("DELE ", n+2))
+		}
+		clients.Go(func() {
+			<-quit
+			time.Sleep(time.Duration(i) * 2 * time.Millisecond) // before, while and after the signal comes
+			c.PrintfLine("QUIT")
+			line, err := c.ReadLine()
+			removed := err == nil && strings.HasPrefix(line, fmt.Sprintf("+OK %d messages removed", loadMessages))
+			refused := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.HasPrefix(line, "-ERR [SYS/TEMP] server is shutting down")
+			c.ReadLine() // to its end
+			switch n := left(name); {
+			case removed && n != 1, refused && n != loadMessages+1:
+				t.Errorf("%s: %d messages are left after %q, %v", name, n, line, err)
+			case !removed && !refused:
+				t.Errorf("%s: QUIT: %q, %v", name, line, err)
+			}
+			t.Logf("%s: %q", name, line)
+		})
+	}
+	for _, name := range idlers {
+		c := logIn(t, address, name)
+		c.do("+OK", "DELE 2")
+		clients.Go(func() {
+			line, err := c.ReadLine()
+			if err != nil || !strings.HasPrefix(line, "-ERR [SYS/TEMP] server is shutting down") {
+				t.Errorf("%s: %q, %v", name, line, err)
+			}
+		})
+	}
+	begun.Wait()
+	close(quit)
+	time.Sleep(6 * time.Millisecond)
+	must(t, p.Process.Signal(syscall.SIGTERM))
+	clients.Wait()
+	if code := p.exit(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, name := range append(idlers, readers...) {
+		if n := left(name); n != loadMessages+1 {
+			t.Errorf("%s has %d messages left", name, n)
+		}
+	}
+	if log := p.out.String(); strings.Contains(log, "connections were cut") || strings.Contains(log, "level=ERROR") || !strings.Contains(log, "msg=stopped") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
