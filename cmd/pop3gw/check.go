@@ -131,7 +131,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		r.warn("passwd-file", err)
 	}
 	if c.State.URL != "" {
-		r.add("state", c.State.URL, c.checkState(ctx))
+		r.add("state", c.State.URL, c.at("state.url", c.checkState(ctx)))
 	}
 	if r.offline {
 		return
@@ -144,8 +144,16 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := checker.Check(ctx)
 		cancel()
-		r.add("adapter "+name, "reached, type "+c.adapters[name].Type, cause(err))
+		r.add("adapter "+name, "reached, type "+c.adapters[name].Type, c.at("adapters."+name, cause(err)))
 	}
+}
+
+// at says where in the configuration it stands what an error is about.
+func (c *config) at(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return c.source.errorf(key, "%w", err)
 }
 
 // checkListeners opens each listener for a moment.

@@ -84,7 +84,7 @@ func TestCheck(t *testing.T) {
 		`ok  certificate  \S+/tls.crt, good until 20\d\d-\d\d-\d\d`,
 		`ok  listener 127.0.0.1:0  free, tls stls`,
 		`FAIL  listener 127.0.0.1:\d+  \S+/config.toml:5: listeners.address: another program listens on 127.0.0.1:\d+; stop it .*`,
-		`FAIL  adapter down  connecting .*refused.*`,
+		`FAIL  adapter down  \S+/config.toml:17: adapters.down: connecting .*refused.*`,
 		`ok  adapter files  reached, type maildir`,
 		`ok  adapter up  reached, type imap`,
 	}

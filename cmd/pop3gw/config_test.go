@@ -297,7 +297,7 @@ func TestSecretsFromFiles(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	for _, tt := range []struct{ listener, adapter, want string }{
 		{`address = "0.0.0.0:110"`, ``, `c.toml:1: listeners.cleartext_login: nobody can log in from another machine, since there is neither TLS nor "always" here`},
-		{"address = \"0.0.0.0:110\"\ncleartext_login = \"always\"", ``, `c.toml:3: listeners.cleartext_login: passwords and mail may cross the network in clear text`},
+		{"address = \"0.0.0.0:110\"\ncleartext_login = \"always\"", ``, `c.toml:3: listeners.cleartext_login: passwords and mail may cross the network in clear text; set tls to "stls" or "implicit", or listen in a network that you trust alone`},
 		{"address = \"[::1]:110\"\ncleartext_login = \"always\"", ``, ``},
 		{"address = \"[::1]:110\"\nproxy_protocol_from = [\"::1\"]", ``, `c.toml:1: listeners.cleartext_login: nobody can log in through the balancer, since there is neither TLS nor "always" here`},
 		{"address = \"[::1]:110\"\ncleartext_login = \"always\"\nproxy_protocol_from = [\"10.0.0.0/8\", \"0.0.0.0/0\"]", ``, `c.toml:4: listeners.proxy_protocol_from: everybody is trusted to say which address they have, against limits and logs; name your balancers alone`},

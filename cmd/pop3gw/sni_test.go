@@ -25,6 +25,12 @@ import (
 // names and mail addresses, whose common name is name.
 func writePair(t *testing.T, dir, name string, isRSA bool, names ...string) {
 	t.Helper()
+	writePairUntil(t, time.Now().Add(time.Hour), dir, name, isRSA, names...)
+}
+
+// writePairUntil is writePair, for a certificate that ends some time.
+func writePairUntil(t *testing.T, end time.Time, dir, name string, isRSA bool, names ...string) {
+	t.Helper()
 	var key crypto.Signer
 	var err error
 	if isRSA {
@@ -37,7 +43,7 @@ func writePair(t *testing.T, dir, name string, isRSA bool, names ...string) {
 	must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 	}
 	for _, n := range names {
 		if strings.Contains(n, "@") {

@@ -201,7 +201,7 @@ func (c *config) warnings() []error {
 			warn(key, "nobody can log in through the balancer, since there is neither TLS nor \"always\" here")
 		case l.TLS == "implicit" || isLoopback(l.Address):
 		case l.CleartextLogin == "always":
-			warn(key, "passwords and mail may cross the network in clear text")
+			warn(key, "passwords and mail may cross the network in clear text; set tls to \"stls\" or \"implicit\", or listen in a network that you trust alone")
 		case l.CleartextLogin == "loopback" && l.TLS == "none":
 			warn(key, "nobody can log in from another machine, since there is neither TLS nor \"always\" here")
 		}
