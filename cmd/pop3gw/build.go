@@ -85,7 +85,7 @@ func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 	s.server = &gateway.Server{Hostname: hostname, Version: version(), Accounts: s.accounts, Log: log, Limits: c.Limits}
 	s.listeners = c.listeners(next.tls)
 	s.accounts.use(next.generation)
-	s.certificates.use(next.pairs)
+	s.certificates.use(next.pairs, c.isLegacy())
 	return s, nil
 }
 

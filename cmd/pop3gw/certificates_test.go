@@ -76,7 +76,7 @@ func certificatesOf(t *testing.T, dir string, names ...string) *certificates {
 	c := new(certificates)
 	pairs, err := config.certificatePairs(nil)
 	must(t, err)
-	c.use(pairs)
+	c.use(pairs, false)
 	return c
 }
 
@@ -105,12 +105,12 @@ func TestCertificateReplaced(t *testing.T) {
 		prepare func(dir string) (live string)
 		replace func(live, dir string)
 	}{
-		{"renamed", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
+		{"renamed, as by Caddy", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
 			replace(t, live+"/tls.key", dir+"/b/tls.key")
 			time.Sleep(certificatePoll * 3 / 2) // one look finds files that are no pair
 			replace(t, live+"/tls.crt", dir+"/b/tls.crt")
 		}},
-		{"written in place", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
+		{"written in place, as by lego", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
 			overwrite(t, live+"/tls.crt", dir+"/b/tls.crt")
 			overwrite(t, live+"/tls.key", dir+"/b/tls.key")
 		}},
@@ -138,6 +138,14 @@ func TestCertificateReplaced(t *testing.T) {
 			replace(t, live+"/tls.crt", dir+"/b/tls.crt")
 			overwrite(t, live+"/tls.key", dir+"/b/tls.key")
 		}},
+		{"folder emptied, as by the dumper for Traefik", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
+			must(t, os.RemoveAll(live))
+			time.Sleep(certificatePoll * 3 / 2)
+			must(t, os.Mkdir(live, 0o755))
+			overwrite(t, live+"/tls.crt", dir+"/b/tls.crt")
+			time.Sleep(certificatePoll * 3 / 2)
+			overwrite(t, live+"/tls.key", dir+"/b/tls.key")
+		}},
 		// With the same size and time of modification only a look within the
 		// time that files have to settle can find it.
 		{"without a trace", func(dir string) string { return filepath.Join(dir, "a") }, func(live, dir string) {
@@ -157,7 +165,7 @@ func TestCertificateReplaced(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := pairs(t)
 			live := tt.prepare(dir)
-			old, want := serialOf(t, dir+"/a/tls.crt"), serialOf(t, dir+"/b/tls.crt")
+			old, want := serialOf(t, live+"/tls.crt"), serialOf(t, dir+"/b/tls.crt")
 			watched(t, live, func(c *certificates, _ chan os.Signal, log *syncBuffer) {
 				time.Sleep(time.Minute)
 				if c.serial() != old || log.String() != "" {

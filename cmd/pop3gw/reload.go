@@ -42,7 +42,7 @@ func (s *service) tryReload() error {
 	s.accounts.use(next.generation)
 	s.locks.SetPolicy(c.Lock.policy())
 	if len(next.pairs) > 0 { // else listeners would be without any, until the restart that closes them
-		s.certificates.use(next.pairs)
+		s.certificates.use(next.pairs, c.isLegacy())
 	}
 	for _, l := range s.listeners {
 		i := slices.IndexFunc(c.Listeners, func(n listenerConfig) bool { return n.Address == l.address })

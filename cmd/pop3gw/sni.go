@@ -18,8 +18,9 @@ import (
 // kinds of key that it can use. One goroutine changes them; handshakes see the
 // result.
 type certificates struct {
-	pairs []*certificate
-	named atomic.Pointer[namedCertificates]
+	pairs   []*certificate
+	wantRSA bool // a listener has the profile "legacy"
+	named   atomic.Pointer[namedCertificates]
 }
 
 // namedCertificates are those in force. They do not change.
@@ -49,9 +50,9 @@ func (c *config) certificatePairs(inForce []*certificate) ([]*certificate, error
 	return pairs, errors.Join(errs...)
 }
 
-// use puts other pairs in force.
-func (c *certificates) use(pairs []*certificate) {
-	c.pairs = pairs
+// use puts other pairs in force. wantRSA says that a listener is for old devices.
+func (c *certificates) use(pairs []*certificate, wantRSA bool) {
+	c.pairs, c.wantRSA = pairs, wantRSA
 	c.publish()
 }
 
@@ -107,7 +108,7 @@ func (c *certificates) watch(ctx context.Context, hangup <-chan os.Signal, again
 				replaced = pair.look(log) || replaced
 			}
 			if replaced {
-				c.publish()
+				c.replaced(log)
 			}
 		}
 	}
@@ -119,7 +120,16 @@ func (c *certificates) reload(log *slog.Logger) {
 		pair.reload(log)
 		pair.report(log)
 	}
+	c.replaced(log)
+}
+
+// replaced shows handshakes what is in force, and says whom it leaves out. ACME
+// clients may change the kind of key with a renewal.
+func (c *certificates) replaced(log *slog.Logger) {
 	c.publish()
+	if c.wantRSA && !hasRSA(c.pairs) {
+		log.Error("no certificate has an RSA key any more, so that old devices cannot connect; renew one with such a key (certbot: --key-type rsa)")
+	}
 }
 
 func hasRSA(pairs []*certificate) bool {

@@ -139,6 +139,28 @@ func TestEachCertificateIsReplaced(t *testing.T) {
 	}
 }
 
+// An ACME client that changes the kind of key leaves old devices out, and that is said.
+func TestRenewalWithoutRSA(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "tls", true, "localhost")
+	for _, wantRSA := range []bool{true, false} {
+		certs := certificatesOf(t, dir, "tls")
+		certs.wantRSA = wantRSA
+		text := newSyncBuffer()
+		log := slog.New(slog.NewTextHandler(text, nil))
+		certs.reload(log)
+		if text.String() != "" {
+			t.Errorf("without a change: %s", text)
+		}
+		writePair(t, dir, "tls", false, "localhost")
+		certs.reload(log)
+		if said := strings.Contains(text.String(), "level=ERROR msg=\"no certificate has an RSA key any more"); said != wantRSA {
+			t.Errorf("wanted %v: %s", wantRSA, text)
+		}
+		writePair(t, dir, "tls", true, "localhost")
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	dir := t.TempDir()
 	writePair(t, dir, "ec", false, "localhost")

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -69,6 +70,11 @@ func legacySuites() []uint16 {
 		}
 	}
 	return ids
+}
+
+// isLegacy reports whether a listener is for old devices.
+func (c *config) isLegacy() bool {
+	return slices.ContainsFunc(c.Listeners, func(l listenerConfig) bool { return l.TLSProfile == legacyTLS })
 }
 
 // checkLegacy wants an RSA key for listeners with the profile "legacy".
