@@ -75,6 +75,10 @@ type ListenerOptions struct {
 	ReplaceNUL     bool     // as wire.Body's
 	EndHeader      bool     // as wire.Body's
 
+	// Current is asked at each connection, where it is not nil: what it returns
+	// holds for it in place of the fields above and of Server.Limits.
+	Current func() (ListenerOptions, Limits)
+
 	counts *listenerCounts // set by Serve
 }
 
@@ -140,7 +144,13 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 			continue
 		}
 		pause = acceptPause
-		s.start(nc, o, limits)
+		if o.Current == nil {
+			s.start(nc, o, limits)
+			continue
+		}
+		current, limits := o.Current()
+		current.counts = o.counts
+		s.start(nc, current, limits.withDefaults())
 	}
 }
 

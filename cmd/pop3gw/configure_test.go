@@ -16,8 +16,8 @@ const configureHead = `# Configuration, every key
 
 One file in TOML: that of ` + "`--config`" + `, else of ` + "`$POP3GW_CONFIG`" + `, else ` + "`/etc/pop3gw/config.toml`" + `.
 ` + "`pop3gw check`" + ` tries it, ` + "`pop3gw help config`" + ` lists the keys, SIGHUP
-([systemd.md](systemd.md): ` + "`systemctl reload`" + `) puts it in force: adapters, users, routes, certificates and the
-level of the log at once, while the log names what needs a restart.
+([systemd.md](systemd.md): ` + "`systemctl reload`" + `) puts it in force: adapters, users, routes, certificates, limits,
+what listeners offer and the level of the log at once, while the log names what needs a restart.
 
 This is [config.example.toml](../config.example.toml) with headings. A line ` + "`#key = value`" + ` shows
 the default, or an example where there is none.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,30 @@ type listener struct {
 	key     string // of its address in the configuration
 	options gateway.ListenerOptions
 	secure  *listenerTLS // nil without TLS
+	live    *atomic.Pointer[liveOptions]
+}
+
+// liveOptions are what the next client of a listener gets.
+type liveOptions struct {
+	options gateway.ListenerOptions
+	limits  gateway.Limits
+}
+
+// use puts the options of next, which has the same address, in force. TLS sessions
+// can still be resumed.
+func (l *listener) use(next listener, limits gateway.Limits) {
+	switch {
+	case next.secure == nil:
+		l.secure = nil
+	case l.secure == nil:
+		l.secure = next.secure
+	default:
+		l.secure.settings.Store(next.secure.settings.Load())
+	}
+	if l.secure != nil {
+		next.options.TLS = l.secure.config
+	}
+	l.live.Store(&liveOptions{next.options, limits})
 }
 
 // listeners have the settings of those with TLS.
@@ -46,7 +71,13 @@ func (c *config) listeners(settings []*tls.Config) []listener {
 			secure = newListenerTLS(settings[i])
 			options.TLS = secure.config
 		}
-		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options, secure})
+		live := new(atomic.Pointer[liveOptions])
+		live.Store(&liveOptions{options, c.Limits})
+		options.Current = func() (gateway.ListenerOptions, gateway.Limits) {
+			now := live.Load()
+			return now.options, now.limits
+		}
+		listeners = append(listeners, listener{l.Address, l.TLS, fmt.Sprintf("listeners[%d].address", i), options, secure, live})
 	}
 	return listeners
 }

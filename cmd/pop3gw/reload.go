@@ -8,7 +8,7 @@ import (
 )
 
 // liveKeys are the tables of the configuration that SIGHUP puts in force as a
-// whole. Of [[listeners]] it takes tls_profile and client_ca_file, of [log] the level.
+// whole. It takes all of [[listeners]] but the addresses, and of [log] the level.
 var liveKeys = []string{"adapters", "users", "routes", "login", "tls", "lock"}
 
 // reload reads the configuration again and puts in force what can be replaced
@@ -44,10 +44,12 @@ func (s *service) tryReload() error {
 	if len(next.pairs) > 0 { // else listeners would be without any, until the restart that closes them
 		s.certificates.use(next.pairs, c.isLegacy())
 	}
-	for _, l := range s.listeners {
-		i := slices.IndexFunc(c.Listeners, func(n listenerConfig) bool { return n.Address == l.address })
-		if i >= 0 && l.secure != nil && next.tls[i] != nil {
-			l.secure.settings.Store(next.tls[i])
+	listeners := c.listeners(next.tls)
+	for i := range s.listeners {
+		l := &s.listeners[i]
+		if j := slices.IndexFunc(listeners, func(n listener) bool { return n.address == l.address }); j >= 0 {
+			l.use(listeners[j], c.Limits)
+			listeners = slices.Delete(listeners, j, j+1) // with port 0 there may be several
 		}
 	}
 	if s.level != nil {
@@ -75,7 +77,9 @@ func restartKeys(a, b *config) (keys []string) {
 		was, is := before.Field(i).Interface(), after.Field(i).Interface()
 		switch key {
 		case "listeners":
-			was, is = atStart(a.Listeners), atStart(b.Listeners)
+			key, was, is = "listeners.address", addresses(a), addresses(b)
+		case "limits": // failures are counted in one place, for all clients
+			key, was, is = "limits.login_failure_delay", a.Limits.LoginFailureDelay, b.Limits.LoginFailureDelay
 		case "log":
 			key, was, is = "log.format", a.Log.Format, b.Log.Format
 		}
@@ -86,11 +90,11 @@ func restartKeys(a, b *config) (keys []string) {
 	return keys
 }
 
-// atStart are listeners without what is live.
-func atStart(listeners []listenerConfig) []listenerConfig {
-	listeners = slices.Clone(listeners)
-	for i := range listeners {
-		listeners[i].TLSProfile, listeners[i].ClientCAFile = "", ""
+// addresses are those of listeners, in some order.
+func addresses(c *config) (addresses []string) {
+	for _, l := range c.Listeners {
+		addresses = append(addresses, l.Address)
 	}
-	return listeners
+	slices.Sort(addresses)
+	return addresses
 }

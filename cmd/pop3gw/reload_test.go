@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"os"
@@ -46,9 +47,10 @@ func TestReload(t *testing.T) {
 	rewrite(t, dir,
 		`path = "`+dir+`/{user}"`, `path = "`+dir+`/moved/{user}"`,
 		"name = \"bob\"\npassword = \"{PLAIN}secret\"", "name = \"bob\"\npassword = \"{PLAIN}changed\"",
-		"", "[[users]]\nname = \"eve\"\npassword = \"{PLAIN}new\"\nadapter = \"files\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n[limits]\nmax_errors = 7\n")
+		"[tls]", "mechanisms = [\"USER\"]\n[[listeners]]\naddress = \"127.0.0.2:0\"\n[tls]",
+		"", "[[users]]\nname = \"eve\"\npassword = \"{PLAIN}new\"\nadapter = \"files\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n[limits]\nmax_errors = 2\nlogin_failure_delay = \"400ms\"\n")
 	must(t, p.Process.Signal(syscall.SIGHUP))
-	p.out.find(t, `level=WARN msg="some changes of the configuration need a restart" keys="limits, log.format"\n`)
+	p.out.find(t, `level=WARN msg="some changes of the configuration need a restart" keys="listeners.address, limits.login_failure_delay, log.format"\n`)
 	p.out.find(t, `level=INFO msg="configuration reloaded" file=\S+/config.toml\n`)
 
 	logIn("-ERR [AUTH]", "bob", "secret").do("+OK", "QUIT")
@@ -68,6 +70,9 @@ func TestReload(t *testing.T) {
 	if n, m := countFiles(t, dir+"/bob/new"), countFiles(t, dir+"/moved/bob/new"); n != 4 || m != 1 {
 		t.Errorf("%d and %d messages are left, want 4 and 1", n, m)
 	}
+	limited, _ := dial(t, address, nil)
+	limited.do("-ERR this way to log in is not offered here", "AUTH PLAIN")
+	limited.do("-ERR unknown command; too many errors, closing", "NONSENSE")
 	silent, _ := dial(t, address, nil)
 	silent.nc.Close()
 	p.out.find(t, "level=DEBUG")
@@ -92,6 +97,17 @@ func TestReload(t *testing.T) {
 	p.out.find(t, `the one before stays in force" error="open \S+/config.toml: no such file`)
 	must(t, os.Rename(dir+"/away", dir+"/config.toml"))
 	logIn("+OK 1 ", "bob", "changed")
+
+	// A listener may even turn to TLS from the first octet on.
+	rewrite(t, dir, "mechanisms = [\"USER\"]\n", "tls = \"implicit\"\n")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.out.find(t, `(?s)(configuration reloaded.*){2}`)
+	secure, _ := dial(t, address, &tls.Config{InsecureSkipVerify: true})
+	secure.do("+OK", "USER bob")
+	secure.do("-ERR [IN-USE]", "PASS changed") // by the last one above
+	rewrite(t, dir, "tls = \"implicit\"\n", "")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.out.find(t, `(?s)(configuration reloaded.*){3}`)
 
 	upstream.do("+OK", "DELE 1")
 	upstream.do("+OK", "QUIT")

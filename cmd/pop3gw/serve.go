@@ -31,10 +31,10 @@ SIGTERM or SIGINT ends it: no more clients are accepted, running commands finish
 nothing is removed unless its QUIT came. A second signal ends it at once.
 
 SIGHUP reads the configuration again, and sessions go on with what they had. Adapters,
-users, routes, passwd-files, certificates and the level of the log are replaced; the
-log names what has changed and needs a restart. A configuration that cannot be used is
-reported, and leaves the one before in force. Certificates are also read again when
-their files change.`,
+users, routes, passwd-files, certificates, limits, what listeners offer and the level
+of the log are replaced; the log names what has changed and needs a restart. A
+configuration that cannot be used is reported, and leaves the one before in force.
+Certificates are also read again when their files change.`,
 		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
