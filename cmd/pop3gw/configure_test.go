@@ -1,3 +1,5 @@
+//go:build docs
+
 package main
 
 import (
@@ -64,7 +66,7 @@ func documented(example string) string {
 	return b.String()
 }
 
-func TestConfigureDocument(t *testing.T) {
+func TestDocumentedKeys(t *testing.T) {
 	want := documented(readExample(t))
 	if *update {
 		must(t, os.WriteFile(configureDocument, []byte(want), 0o644))
@@ -72,7 +74,7 @@ func TestConfigureDocument(t *testing.T) {
 	got, err := os.ReadFile(configureDocument)
 	must(t, err)
 	if string(got) != want {
-		t.Error("docs/configure.md is not what config.example.toml says; write it anew: go test ./cmd/pop3gw -run TestConfigureDocument -update")
+		t.Error("docs/configure.md is not what config.example.toml says; write it anew: go test -tags docs ./cmd/pop3gw -run TestDocumentedKeys -update")
 	}
 	if n := strings.Count(want, "\n### "); n < 10 {
 		t.Errorf("it has only %d tables", n)
