@@ -230,6 +230,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 		return s.loginFailed(ctx, mechanism, err, 0)
 	}
 	defer attempt.done()
+	start = time.Now() // what it had to wait is not the store's doing
 	ctx = context.WithValue(ctx, attemptKey{}, attempt)
 	account, maildrop, entry, err := s.open(ctx, client, authenticate)
 	if err != nil {

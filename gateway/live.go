@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"sync"
@@ -196,7 +198,7 @@ type activity struct {
 	// Of the session's goroutine alone.
 	running uint8               // command.id of the last command
 	counts  [maxCommands]uint32 // of commands, unpublished
-	counted bool                // some of counts is not 0
+	counted uint32              // which of counts are not 0, as bits
 	totals  *totals             // nil for a connection without a session
 
 	last                     atomic.Uint32 // running, published
@@ -225,22 +227,20 @@ func (a *activity) begin(t *totals, now time.Time, addr netip.Addr) {
 func (a *activity) begins(id uint8) {
 	a.running = id
 	a.counts[id]++
-	a.counted = true
+	a.counted |= 1 << (id % maxCommands)
 }
 
 // publish shows what the session has done so far. The session calls it before it
 // waits for anything.
 func (a *activity) publish() {
-	if !a.counted || a.totals == nil {
+	if a.counted == 0 || a.totals == nil {
 		return
 	}
-	a.counted = false
 	a.last.Store(uint32(a.running))
-	for id := range commandNames {
-		if n := a.counts[id]; n > 0 {
-			a.totals.commands[id].Add(uint64(n))
-			a.counts[id] = 0
-		}
+	for ; a.counted != 0; a.counted &= a.counted - 1 {
+		id := bits.TrailingZeros32(a.counted)
+		a.totals.commands[id].Add(uint64(a.counts[id]))
+		a.counts[id] = 0
 	}
 }
 
@@ -289,7 +289,7 @@ func (s *session) attempt(mechanism string) {
 func (s *session) attempted(mechanism, adapter string, took time.Duration, err error) {
 	s.attempt(mechanism)
 	s.server.observer().Login(LoginAttempt{Mechanism: mechanism, Adapter: adapter, Took: took,
-		GivenUp: err != nil && s.conn.draining.Err() != nil, Err: err})
+		GivenUp: err != nil && s.conn.draining.Err() != nil, Throttled: errors.Is(err, errThrottled), Err: err})
 }
 
 // reached notes that the session is in another state.

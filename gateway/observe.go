@@ -28,9 +28,10 @@ type LoginAttempt struct {
 	// Took is the time of the checks and of opening the maildrop, and of the
 	// client's answers where a mechanism asks; not that for which a refusal is
 	// held back.
-	Took    time.Duration
-	GivenUp bool  // the server shuts down, or the session was to end
-	Err     error // nil for success; its code is CodeOf(Err)
+	Took      time.Duration
+	Throttled bool  // it was not tried, since too many have failed
+	GivenUp   bool  // the server shuts down, or the session was to end
+	Err       error // nil for success; its code is CodeOf(Err)
 }
 
 // observer is Server.Observer, or one that forgets.
@@ -72,6 +73,9 @@ const (
 	// UpstreamWaiting are the sessions that wait for a connection now, by what
 	// they wait for.
 	UpstreamWaiting
+	// UpstreamLeftAlone are what another server has refused for a limit or a
+	// failure, and is not asked for until a while has passed.
+	UpstreamLeftAlone
 	// CacheHits and CacheMisses are how often it was asked, since the start, for
 	// what might have been remembered, by what that is: "connection", "listing",
 	// "message".

@@ -45,7 +45,8 @@ func (s *store) Check(ctx context.Context) error {
 func (s *store) Report(each func(gateway.Stat)) {
 	each(gateway.Stat{Kind: gateway.UpstreamConnections, Name: "used", Value: 3})
 	each(gateway.Stat{Kind: gateway.UpstreamConnections, Name: "kept", Value: 2})
-	each(gateway.Stat{Kind: gateway.UpstreamWaiting, Name: "host", Value: 1})
+	each(gateway.Stat{Kind: gateway.UpstreamWaiting, Name: "connection", Value: 1})
+	each(gateway.Stat{Kind: gateway.UpstreamLeftAlone, Name: "account", Value: 4})
 	each(gateway.Stat{Kind: gateway.CacheHits, Name: "listing", Value: 9})
 	each(gateway.Stat{Kind: gateway.CacheMisses, Name: "listing", Value: 1})
 }
@@ -72,6 +73,7 @@ func newRig(t *testing.T, o Options) *rig {
 	o.PasswordCache = func() (hits, misses uint64) { return 7, 5 }
 	r.admin = New(o)
 	go r.gateway.Serve(r.listener, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways})
+	waitUntil(t, func() bool { return len(r.gateway.Listeners()) == 1 })
 	t.Cleanup(func() {
 		r.gateway.Shutdown(context.Background())
 		r.admin.Shutdown(context.Background())
@@ -178,7 +180,8 @@ func TestMetrics(t *testing.T) {
 		`pop3gw_session_duration_seconds_count 1`,
 		`pop3gw_upstream_connections{adapter="office",state="kept"} 2`,
 		`pop3gw_upstream_connections{adapter="office",state="used"} 3`,
-		`pop3gw_upstream_waiting_sessions{adapter="office",queue="host"} 1`,
+		`pop3gw_upstream_waiting_sessions{adapter="office",queue="connection"} 1`,
+		`pop3gw_upstream_left_alone{adapter="office",what="account"} 4`,
 		`pop3gw_cache_requests_total{adapter="office",cache="listing",result="hit"} 9`,
 		`pop3gw_cache_requests_total{adapter="office",cache="listing",result="miss"} 1`,
 		`pop3gw_cache_requests_total{adapter="",cache="password",result="hit"} 7`,
@@ -421,7 +424,7 @@ func TestPage(t *testing.T) {
 	r := newRig(t, Options{})
 	r.say(logIn, "+OK 1 ")
 	r.want(r.get("/"), 200, "<h1>pop.example.org</h1>", "pop3gw 1.2.3", `http-equiv="refresh" content="10"`, "<bdi>alice</bdi>",
-		"office", "reached", "connections kept", "90 % of 10", "2030-03-17", "waiting, host", r.listener.Addr().String())
+		"office", "reached", "connections kept", "90 % of 10", "2030-03-17", "sessions that wait for a connection", "accounts left alone for a while", r.listener.Addr().String())
 	for target, wanted := range map[string]bool{"/?refresh=off": true, "/?q=alice": true, "/?q=ALI": true, "/?q=office": true, "/?q=bob": false} {
 		w := r.get(target)
 		r.want(w, 200)

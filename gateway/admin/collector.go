@@ -20,10 +20,11 @@ var (
 	maxSessionsDesc = desc("pop3gw_sessions_limit", "How many sessions there may be, max_connections in [limits].")
 	upstreamDesc    = desc("pop3gw_upstream_connections", "Connections to mail servers there are now, by adapter and what is done with them.", "adapter", "state")
 	waitingDesc     = desc("pop3gw_upstream_waiting_sessions", "Sessions that wait for a connection to a mail server, by adapter and what they wait for.", "adapter", "queue")
+	aloneDesc       = desc("pop3gw_upstream_left_alone", "What a mail server has refused for a limit or a failure and is not asked for until a while has passed, by adapter.", "adapter", "what")
 	cacheDesc       = desc("pop3gw_cache_requests_total", "What might have been remembered and was asked for, by adapter (empty for passwords), what it is, and whether it was there.", "adapter", "cache", "result")
 	reachedDesc     = desc("pop3gw_adapter_up", "Whether the adapter's store was reached when it was last tried, within about a minute.", "adapter")
 	expiryDesc      = desc("pop3gw_certificate_expiry_timestamp_seconds", "Until when a certificate is good, by file.", "certificate")
-	gaugesOfStats   = map[gateway.StatKind]*prometheus.Desc{gateway.UpstreamConnections: upstreamDesc, gateway.UpstreamWaiting: waitingDesc}
+	gaugesOfStats   = map[gateway.StatKind]*prometheus.Desc{gateway.UpstreamConnections: upstreamDesc, gateway.UpstreamWaiting: waitingDesc, gateway.UpstreamLeftAlone: aloneDesc}
 )
 
 // collector has the metrics that are counted elsewhere, when they are asked for.
@@ -37,7 +38,7 @@ func newCollector(o Options, h *health) prometheus.Collector { return &collector
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{sessionsDesc, begunDesc, commandsDesc, messagesDesc, receivedDesc, sentDesc, maxSessionsDesc,
-		upstreamDesc, waitingDesc, cacheDesc, reachedDesc, expiryDesc} {
+		upstreamDesc, waitingDesc, aloneDesc, cacheDesc, reachedDesc, expiryDesc} {
 		descs <- d
 	}
 }

@@ -17,6 +17,7 @@ import (
 const (
 	resultOK          = "ok"
 	resultRefused     = "refused"     // wrong name or password
+	resultThrottled   = "throttled"   // too many were refused before
 	resultInUse       = "in_use"      // another session has the maildrop
 	resultUnavailable = "unavailable" // the store is down or slow
 	resultUnusable    = "unusable"    // an operator must act
@@ -88,7 +89,7 @@ func (m *metrics) Login(l gateway.LoginAttempt) {
 	switch result {
 	case resultOK:
 		m.accepted.Add(1)
-	case resultRefused:
+	case resultRefused, resultThrottled:
 		m.rejected.Add(1)
 	default:
 		m.failed.Add(1)
@@ -105,6 +106,8 @@ func resultOf(l gateway.LoginAttempt) string {
 		return resultInUse
 	case code == gateway.CodeSysPerm:
 		return resultUnusable
+	case l.Throttled:
+		return resultThrottled
 	case l.GivenUp:
 		return resultGivenUp
 	}

@@ -164,7 +164,7 @@ func (s *Server) tiles(sessions int) []tile {
 	most := maxSessions(s.options.Gateway)
 	refused := tile{Label: "Refused logins", Value: perMinute(h.rejected), Unit: "a minute", Spark: spark(h.rejectedEach), Bad: h.rejected > 1}
 	if h.failed > 0 {
-		refused.Note, refused.Bad = "besides, "+perMinute(h.failed)+" failed otherwise", true
+		refused.Note, refused.Bad = perMinute(h.failed)+" failed besides", true
 	}
 	sent, unit := octets(h.sent)
 	received, receivedUnit := octets(h.received)
@@ -197,7 +197,9 @@ func upstreamOf(f finding) upstreamRow {
 		case gateway.UpstreamConnections:
 			row.Stats = append(row.Stats, stat{"connections " + counted.Name, grouped(counted.Value)})
 		case gateway.UpstreamWaiting:
-			row.Stats = append(row.Stats, stat{"waiting, " + counted.Name, grouped(counted.Value)})
+			row.Stats = append(row.Stats, stat{"sessions that wait for a " + counted.Name, grouped(counted.Value)})
+		case gateway.UpstreamLeftAlone:
+			row.Stats = append(row.Stats, stat{counted.Name + "s left alone for a while", grouped(counted.Value)})
 		default:
 			if !slices.Contains(caches, counted.Name) {
 				caches = append(caches, counted.Name)
