@@ -39,6 +39,8 @@ type Adapter struct {
 	caps     atomic.Pointer[imap.CapSet] // capabilities behind the last login
 	tells    atomic.Bool                 // it tells those as it answers the login
 	stepwise atomic.Bool                 // it takes no commands together with the login
+
+	hits hits
 }
 
 var (

@@ -80,7 +80,12 @@ func (m *message) uid() imap.UID { return imap.UID(m.d.messages.uids[m.i]) }
 
 // open begins to read, from what was prefetched if it is there.
 func (m *message) open() (err error) {
-	if m.body, err = m.d.prefetched(m); m.body != nil || err != nil {
+	waiting := m.d.ahead != nil && m.i < m.d.ahead.asked // the first of a row is asked for only now
+	m.body, err = m.d.prefetched(m)
+	if err == nil && m.part == whole {
+		m.d.adapter.hits.message.add(m.body != nil && waiting)
+	}
+	if m.body != nil || err != nil {
 		return err
 	}
 	return m.fetch()

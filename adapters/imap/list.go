@@ -204,6 +204,9 @@ func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 		now.listed, now.shown = known.listed, known.shown
 		now.messages, changed, ok, err = d.update(ctx, known, opened)
 	}
+	if err == nil {
+		d.adapter.hits.listing.add(ok)
+	}
 	if !ok && err == nil {
 		now.listed, changed = time.Now(), true
 		if now.messages, err = d.listAll(ctx, opened); err == nil && known != nil {

@@ -34,6 +34,7 @@ func (d *maildrop) open(ctx context.Context) error {
 	}
 	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
 	opened, ok := d.resume(ctx, k)
+	a.hits.connection.add(ok)
 	if !ok {
 		err := d.reserve(ctx)
 		if err != nil {

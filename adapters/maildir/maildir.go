@@ -32,6 +32,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,6 +92,8 @@ type Adapter struct {
 	form       uidl.Form
 	reuseXUIDL bool
 	book       *uidl.Book // nil without a state
+
+	logins, listed atomic.Uint64 // that opened a folder, and those of them that had to list it
 
 	// Of what goes on in the background.
 	ctx        context.Context
@@ -191,6 +194,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 	}
 	d := &maildrop{adapter: a, policy: account.Policy.Or(a.policy), folder: f, unlock: unlock, log: a.log.With("user", account.Name, "maildir", f.path)}
 	known := a.recall(f.path)
+	a.logins.Add(1)
 	if known != nil && known.stands && f.isLocal() {
 		// It was older than a tick when it was listed: whatever has happened since
 		// has given it another version.
@@ -200,6 +204,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 			return d, nil
 		}
 	}
+	a.listed.Add(1)
 	m := a.make(d, known)
 	if !a.await(ctx, m) {
 		a.makings.set(f.path, m)
