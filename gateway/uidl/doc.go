@@ -21,7 +21,8 @@
 //
 // # Bounds
 //
-// Of known there are at most twice as many as the maildrop has messages, and a
-// thousand; a message that a client removes is not kept at all. One takes up about
-// 12 octets and its unique-id.
+// Of known, and of names, there are at most twice as many as the maildrop has
+// messages, and a thousand, and what some sessions add before that is looked at; a
+// message that a client removes is not kept as known. One takes up about 12 octets
+// and its unique-id.
 package uidl

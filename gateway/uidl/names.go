@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -175,15 +176,40 @@ func (n *Names) unnamed() []int {
 	return all
 }
 
-// add keeps names, which are in given already.
+// add keeps names, which are in given already. Where there are many lists they
+// become one, without the names of messages that are gone if those are many.
 func (n *Names) add(ctx context.Context, more []named) error {
-	err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, state.Change{
-		Add: []state.Addition{{Kind: state.NamesChunk, Data: encodeNames(more)}},
-	})
+	chunks, _, err := n.book.store.Extent(ctx, n.owner.user, n.owner.folder, state.NamesChunk)
 	if err != nil {
 		return err
 	}
+	c := state.Change{Add: []state.Addition{{Kind: state.NamesChunk, Data: encodeNames(more)}}}
+	if chunks >= maxChunks {
+		if n.given.len() > 2*n.drop.Len()+1000 {
+			n.given = n.ofPresent()
+		}
+		all := make([]named, n.given.len())
+		for i := range all {
+			all[i] = named{n.given.keys[i], string(n.given.at(i))}
+		}
+		c = state.Change{Replace: []state.Addition{{Kind: state.NamesChunk, Through: math.MaxInt64, Data: encodeNames(all)}}}
+	}
+	if err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c); err != nil {
+		return err
+	}
 	return n.reload(ctx)
+}
+
+// ofPresent returns the names of given whose messages are in the maildrop.
+func (n *Names) ofPresent() *table {
+	var present []named
+	for i := range n.drop.Len() {
+		key := n.drop.Key(i)
+		if name, ok := n.given.get(key); ok {
+			present = append(present, named{key, string(name)})
+		}
+	}
+	return newTable(present)
 }
 
 // reload remembers given as what is now in the store.

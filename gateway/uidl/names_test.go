@@ -427,6 +427,36 @@ func TestKnownIsBounded(t *testing.T) {
 	}
 }
 
+// temporary is a fakeDrop whose messages may be named otherwise later.
+type temporary struct{ *fakeDrop }
+
+func (temporary) IsTemporary(int) bool { return true }
+
+// TestNamesAreBounded has mail that comes and goes, each message with a name that
+// is kept.
+func TestNamesAreBounded(t *testing.T) {
+	c := newClients(t)
+	const messages, rounds = 20, 300
+	for round := range uint32(rounds) {
+		n, err := c.book.Open(t.Context(), gateway.Account{Name: "u"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := drop("dovecot", 7, renumbered(mails(messages), messages*round)...)
+		if err := n.Settle(t.Context(), temporary{d}, []state.Source{{Validity: "7"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chunks, octets, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.NamesChunk)
+	most := (2*messages + 1000 + messages*(maxChunks+1)) * 26
+	if err != nil || chunks > maxChunks+1 || octets > most || octets < messages*20 {
+		t.Errorf("%d chunks, %d octets, at most %d; %v", chunks, octets, most, err)
+	}
+}
+
 // TestCost has the figures of the documentation: 10,000 messages in under 2 MB.
 func TestCost(t *testing.T) {
 	c := newClients(t)
