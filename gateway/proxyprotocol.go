@@ -55,11 +55,13 @@ func (s *session) identify() bool {
 	balancer := s.addr
 	s.local = false // unless the header says so: the balancer's machine is not the client's
 	s.log = s.log.With("via", balancer.String())
-	if client, ok := header.SourceAddr.(*net.TCPAddr); ok && !header.Command.IsLocal() {
-		s.addr = client.AddrPort().Addr().Unmap()
-		s.local = balancer.IsLoopback() && s.addr.IsLoopback()
-		s.identified()
+	client, ok := header.SourceAddr.(*net.TCPAddr)
+	if !ok || header.Command.IsLocal() {
+		return true // a check of the balancer's; these count for no address
 	}
+	s.addr = client.AddrPort().Addr().Unmap()
+	s.local = balancer.IsLoopback() && s.addr.IsLoopback()
+	s.identified()
 	if full := s.server.move(s.conn, blockOf(s.addr), s.limits); full != "" {
 		s.log.Warn("connection refused", "remote", s.addr.String(), "reason", full)
 		if !s.options.Implicit {

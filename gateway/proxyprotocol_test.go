@@ -262,5 +262,11 @@ func TestMaxConnectionsPerAddressBehindBalancer(t *testing.T) {
 			t.Errorf("connection %d, from %s: %q", i+1, tt.source, got)
 		}
 	}
+	for i := range 5 { // the balancer's own checks, which stay open
+		nc := connectFrom(t, balancer, address, []byte("PROXY UNKNOWN\r\n"))
+		if line, _ := bufio.NewReader(nc).ReadString('\n'); !strings.HasPrefix(line, "+OK") {
+			t.Errorf("check %d: %q", i+1, line)
+		}
+	}
 	waitFor(t, log, `msg="connection refused" session=\S+ via=127.0.0.2 remote=198.51.100.1 reason="too many connections from this address"`)
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -66,4 +67,16 @@ func check(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// testRoots trusts the tests' authority.
+func testRoots(t testing.TB) *x509.CertPool {
+	t.Helper()
+	text, err := os.ReadFile(testCA().caFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return roots
 }

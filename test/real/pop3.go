@@ -27,13 +27,15 @@ func dialPOP3(addr string) (*pop3, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &pop3{conn: conn, r: bufio.NewReaderSize(conn, 1<<16)}
+	c := newPOP3(conn)
 	if _, err := c.reply(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("greeting: %w", err)
 	}
 	return c, nil
 }
+
+func newPOP3(conn net.Conn) *pop3 { return &pop3{conn: conn, r: bufio.NewReaderSize(conn, 1<<16)} }
 
 // login connects and logs in; the connection ends with the test.
 func login(t testing.TB, addr, user string) *pop3 {

@@ -1,0 +1,103 @@
+//go:build real
+
+package load
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pop3gw/gateway/account"
+)
+
+// TestLoginUnderAttack logs in while many addresses guess passwords, of that user
+// and of others, each as fast as it gets answers, on several connections. Each
+// guess costs the gateway an argon2id hash.
+func TestLoginUnderAttack(t *testing.T) {
+	addresses, lasts := 200, 8*time.Second
+	if full {
+		addresses, lasts = 1000, 40*time.Second
+	}
+	const perAddress = 3
+	hash, err := account.Hash([]byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := map[string]string{"known": hash}
+	for i := range 100 {
+		users[fmt.Sprint("user", i)] = hash
+	}
+	g := startGateway(t, users)
+	if err := session("127.2.0.1", g.plain, false, "known", "secret"); err != nil {
+		t.Fatal(err)
+	}
+
+	var guesses, refused atomic.Int64
+	var over atomic.Bool
+	var attackers sync.WaitGroup
+	for i := range addresses {
+		from := fmt.Sprintf("127.1.%d.%d", i/250, i%250+1)
+		for k := range perAddress {
+			attackers.Go(func() {
+				for n := 0; !over.Load(); {
+					c, err := dial(from, g.plain, false)
+					if err != nil {
+						time.Sleep(100 * time.Millisecond)
+						continue
+					}
+					for ; !over.Load(); n++ {
+						c.nc.SetDeadline(time.Now().Add(2 * time.Second)) // an attacker does not wait for long
+						name := fmt.Sprint("user", (i+k+n)%120)           // some do not exist
+						if n%3 == 0 {
+							name = "known"
+						}
+						if _, err := c.command("USER " + name); err != nil {
+							break
+						}
+						answer, err := c.command(fmt.Sprintf("PASS guess%d.%d", k, n))
+						guesses.Add(1)
+						if strings.Contains(answer, "[SYS/TEMP]") {
+							refused.Add(1)
+						}
+						if err != nil || strings.HasPrefix(answer, "+OK") {
+							break
+						}
+					}
+					c.nc.Close()
+				}
+			})
+		}
+	}
+	start := time.Now()
+	time.Sleep(2 * time.Second) // by then they have all come
+	worst, logins := time.Duration(0), 0
+	measure := func(what, from, user string) {
+		begin := time.Now()
+		err := session(from, g.plain, false, user, "secret")
+		took := time.Since(begin)
+		if err != nil || took > time.Second {
+			t.Errorf("%s, %v after the attack began: %v, %v", what, begin.Sub(start).Round(time.Millisecond), took.Round(time.Millisecond), err)
+		}
+		worst, logins = max(worst, took), logins+1
+	}
+	for i := 0; time.Since(start) < lasts; i++ {
+		measure("a user who has been there before", "127.2.0.1", "known")
+		measure("a user who comes for the first time", fmt.Sprintf("127.2.1.%d", i%250+1), fmt.Sprint("user", i%100))
+		measure("the attacked name, from a new address", fmt.Sprintf("127.2.2.%d", i%250+1), "known")
+		time.Sleep(300 * time.Millisecond)
+	}
+	over.Store(true)
+	now, peak := g.memory(t)
+	attackers.Wait()
+	t.Logf("%d addresses with %d connections each made %d attempts in %v, of which %d were refused unseen: %d correct logins took %v at most; memory %d MB, %d MB at most",
+		addresses, perAddress, guesses.Load(), time.Since(start).Round(time.Second), refused.Load(), logins, worst.Round(time.Millisecond), now/mega, peak/mega)
+	if guesses.Load() < int64(addresses) {
+		t.Errorf("only %d guesses: this was no attack", guesses.Load())
+	}
+	if lines := g.errorsInLog(t); len(lines) > 0 {
+		t.Errorf("errors in the log: %q", lines)
+	}
+}
