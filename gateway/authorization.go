@@ -224,11 +224,17 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	defer cancel()
 	start := time.Now()
 	s.attempt(mechanism)
-	attempt, err := s.server.throttle.begin(ctx, blockOf(s.addr), client.User)
+	attempt, err := s.server.throttle.begin(ctx, blockOf(s.addr), client.User, s.conn.pace.gone)
+	if errors.Is(err, errGone) {
+		s.conn.reply("-ERR", "[SYS/TEMP] too many logins have failed, try again later") // it may have only said all it had to say
+		return s.end("client disconnected")
+	}
 	if err != nil {
 		s.attempted(mechanism, "", time.Since(start), err)
 		return s.loginFailed(ctx, mechanism, err, 0)
 	}
+	s.conn.attempt.Store(attempt)
+	defer s.conn.attempt.Store(nil)
 	defer attempt.done()
 	start = time.Now() // what it had to wait is not the store's doing
 	ctx = context.WithValue(ctx, attemptKey{}, attempt)
@@ -250,6 +256,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 		return s.loginFailed(ctx, mechanism, err, delay)
 	}
 	attempt.succeeded()
+	s.conn.loggedIn.Store(true)
 	entry.opened()
 	s.attempted(mechanism, account.AdapterName, time.Since(start), nil)
 	s.login, s.adapter = account.Name, account.AdapterName
@@ -332,9 +339,12 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error, 
 		"user", s.login, "error", e.Err)
 	if e.Code == CodeAuth || errors.Is(err, errThrottled) {
 		s.failures++
+		s.conn.hasFailed.Store(true)
+		present, cancel := whilePresent(ctx, s.conn.pace.gone)
+		defer cancel()
 		select {
 		case <-time.After(max(delay, s.server.throttle.delayOf(s.failures))):
-		case <-ctx.Done():
+		case <-present.Done():
 		}
 		if s.failures >= s.limits.MaxLoginFailures {
 			s.conn.reply("-ERR", e.reply()+"; too many failures, closing")

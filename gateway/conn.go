@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pop3gw/gateway/wire"
@@ -58,6 +59,13 @@ type conn struct {
 	pace       *pace  // below TLS
 	writeErr   error
 
+	// For Server.makeRoom, which looks on.
+	began     time.Time
+	attempt   atomic.Pointer[attempt] // that is being looked at
+	hasFailed atomic.Bool             // a login was refused
+	loggedIn  atomic.Bool
+	displaced atomic.Bool
+
 	bodyBegan time.Time // when the last message's first octets came
 	activity  activity
 }
@@ -67,7 +75,7 @@ func newConn(nc net.Conn, limits Limits) *conn {
 	if limits.MaxSession > 0 {
 		p.ends = time.Now().Add(limits.MaxSession)
 	}
-	c := &conn{nc: p, pace: p, readBuf: make([]byte, readBufferSize)}
+	c := &conn{nc: p, pace: p, began: time.Now(), readBuf: make([]byte, readBufferSize)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.draining, c.stop = context.WithCancel(c.ctx)
 	return c

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -273,7 +274,7 @@ func TestAcceptFails(t *testing.T) {
 func TestFullServerLogsSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, memory(), gateway.Limits{MaxConnections: 1})
-		r.connect()
+		r.logIn("alice")
 		for range 200 {
 			nc, err := r.listener.Dial()
 			if err != nil {
@@ -291,4 +292,58 @@ func TestFullServerLogsSeldom(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, r.log)
 		}
 	})
+}
+
+// Whoever opens all connections there may be, and does not log in, keeps nobody out
+// for long; who has logged in stays.
+func TestMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory(sample), gateway.Limits{MaxConnections: 3})
+		ended := func(c *client) {
+			t.Helper()
+			c.nc.SetReadDeadline(time.Now().Add(time.Second))
+			if _, err := io.Copy(io.Discard, c.in); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("a connection is still there")
+			}
+		}
+		alice := r.logIn("alice")
+		idle := r.connect()
+		time.Sleep(time.Second)
+		guesser := r.connect()
+		guesser.send("USER alice\r\nPASS wrong\r\n")
+		guesser.want("+OK send PASS")
+		synctest.Wait()
+
+		first := r.connect() // in the place of the guesser
+		synctest.Wait()
+		ended(guesser)
+		nc, err := r.listener.Dial() // nobody has been there for long
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := io.ReadAll(nc); !strings.HasPrefix(string(got), "-ERR [SYS/TEMP] too many connections") {
+			t.Errorf("got %q", got)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		r.connect() // in the place of the one that has been idle for longest
+		ended(idle)
+		for _, c := range []*client{alice, first} {
+			c.send("CAPA\r\n")
+			c.want("+OK capabilities follow")
+		}
+		time.Sleep(time.Minute)
+		if n := strings.Count(r.log.String(), `ended="made room for another"`); n != 2 {
+			t.Errorf("%d made room:\n%s", n, r.log)
+		}
+		alice.send("QUIT\r\n")
+	})
+}
+
+// A client that goes away while its login waits is not waited for.
+func TestGoneWhileHeldBack(t *testing.T) {
+	address, log := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{LoginFailureDelay: time.Hour})
+	nc := connectFrom(t, "127.0.0.1", address, []byte("USER alice\r\nPASS wrong\r\n"))
+	waitFor(t, log, "login failed")
+	nc.Close()
+	waitFor(t, log, "session ended")
 }

@@ -107,6 +107,9 @@ func (p *pace) SetDeadline(t time.Time) error {
 	return errors.Join(p.SetReadDeadline(t), p.SetWriteDeadline(t))
 }
 
+// gone reports whether the client has closed the connection.
+func (p *pace) gone() bool { return closedByClient(p.Conn) }
+
 func (p *pace) CloseWrite() error {
 	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/netip"
+	"time"
 )
 
 // blockOf is what counts as one address: an IPv4 address, or the 64 bits of an
@@ -29,10 +30,10 @@ func (s *Server) admit(c *conn, block netip.Prefix, limits Limits) (full string)
 	switch {
 	case s.closed:
 		return "server is shutting down"
-	case len(s.conns) >= limits.MaxConnections:
-		return fullServer
 	case s.blockIsFull(block, limits):
 		return fullAddress
+	case len(s.conns) >= limits.MaxConnections && !s.makeRoom():
+		return fullServer
 	}
 	s.conns[c] = block
 	s.perBlock[block]++
@@ -47,17 +48,73 @@ func (s *Server) move(c *conn, block netip.Prefix, limits Limits) (full string) 
 	if s.blockIsFull(block, limits) {
 		return fullAddress
 	}
-	s.leave(s.conns[c])
-	s.conns[c] = block
-	s.perBlock[block]++
+	if was, ok := s.conns[c]; ok {
+		s.leave(was)
+		s.conns[c] = block
+		s.perBlock[block]++
+	}
 	return ""
+}
+
+const (
+	// makeRoomSample is how many connections are looked at to find one to end.
+	makeRoomSample = 64
+	// makeRoomAfter is how long a client may take for its login, though others wait
+	// for its place.
+	makeRoomAfter = 2 * time.Second
+)
+
+// makeRoom ends a connection that is not logged in, for the sake of a new one:
+// one that fails to log in, else one that takes its time. Otherwise whoever opens
+// max_connections of them, and waits, would keep all others out. s.mu is held.
+func (s *Server) makeRoom() bool {
+	var idle *conn
+	looked := 0
+	for c := range s.conns { // in an order that is another one each time
+		if looked++; looked > makeRoomSample {
+			break
+		}
+		if c.loggedIn.Load() {
+			continue
+		}
+		attempt := c.attempt.Load()
+		switch {
+		case attempt != nil && attempt.rank() > 1, attempt == nil && c.hasFailed.Load():
+			s.displace(c)
+			return true
+		case attempt == nil && time.Since(c.began) >= makeRoomAfter && (idle == nil || c.began.Before(idle.began)):
+			idle = c
+		}
+	}
+	if idle == nil {
+		return false
+	}
+	s.displace(idle)
+	return true
+}
+
+// displace ends a connection and counts it no more. s.mu is held.
+func (s *Server) displace(c *conn) {
+	if left, due := s.full.pass(); due {
+		s.log().Warn("too many connections: some that have not logged in make room; raise max_connections if these are all clients of yours", "unlogged", left)
+	}
+	c.displaced.Store(true)
+	s.remove(c)
+	go c.abort() // which may wait for a handshake's lock
+}
+
+// remove takes a connection off the counts, once.
+func (s *Server) remove(c *conn) {
+	if block, ok := s.conns[c]; ok {
+		s.leave(block)
+		delete(s.conns, c)
+	}
 }
 
 func (s *Server) finish(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leave(s.conns[c])
-	delete(s.conns, c)
+	s.remove(c)
 	s.sessions.Done()
 }
 

@@ -31,7 +31,9 @@ func serveLogged(t *testing.T, o gateway.ListenerOptions, limits gateway.Limits)
 		t.Fatal(err)
 	}
 	log = new(syncBuffer)
-	limits.LoginFailureDelay = 1
+	if limits.LoginFailureDelay == 0 {
+		limits.LoginFailureDelay = 1
+	}
 	server := &gateway.Server{Accounts: anyone{memory(sample)}, Limits: limits,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	go server.Serve(l, o)

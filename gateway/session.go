@@ -323,6 +323,9 @@ func (s *session) closeMaildrop() {
 
 // finish closes the connection and writes the session's line into the log.
 func (s *session) finish() {
+	if s.conn.displaced.Load() {
+		s.ended = "made room for another"
+	}
 	defer s.conn.close()
 	s.server.live.remove(s)
 	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))

@@ -78,9 +78,10 @@ func newThrottle(delay time.Duration) *throttle {
 type attempt struct {
 	t     *throttle
 	block netip.Prefix
-	name  string // as it was known before
-	known bool   // the name has logged in from there
-	turn  bool   // it has one of its address's turns
+	name  string      // as it was known before
+	known bool        // the name has logged in from there
+	gone  func() bool // the client has closed the connection
+	turn  bool        // it has one of its address's turns
 }
 
 // errThrottled is in the chain of the error for a login that was not looked at.
@@ -88,14 +89,19 @@ var errThrottled = errors.New("too many logins from this address or with this na
 
 // begin waits until a login with name may be looked at. Without an error the
 // caller calls done, once or more often.
-func (t *throttle) begin(ctx context.Context, block netip.Prefix, name string) (*attempt, error) {
-	a := &attempt{t: t, block: block, name: baseName(name)}
+//
+// A client that has gone is not waited for, though one that has only sent all it has
+// to say may look the same: gone is asked while others of its kind are in the way.
+func (t *throttle) begin(ctx context.Context, block netip.Prefix, name string, gone func() bool) (*attempt, error) {
+	a := &attempt{t: t, block: block, name: baseName(name), gone: gone}
 	t.mu.Lock()
 	_, a.known = t.proven.Get(t.pair(block, a.name))
 	t.mu.Unlock()
 	if a.known || !block.IsValid() {
 		return a, nil
 	}
+	ctx, cancel := whilePresent(ctx, gone)
+	defer cancel()
 	if err := t.take(ctx, block); err != nil {
 		return nil, err
 	}
@@ -110,7 +116,7 @@ func (t *throttle) begin(ctx context.Context, block netip.Prefix, name string) (
 		case <-time.After(wait):
 		case <-ctx.Done():
 			a.done()
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 	}
 	return a, nil
@@ -141,10 +147,10 @@ func (t *throttle) take(ctx context.Context, block netip.Prefix) error {
 	defer t.mu.Unlock()
 	if i := slices.Index(of.waiting, turn); i >= 0 {
 		of.waiting = slices.Delete(of.waiting, i, i+1)
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	t.giveBack(block) // it came at the same moment
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // giveBack passes a turn on. t.mu is held.
@@ -230,17 +236,59 @@ func (a *attempt) failed(name, secret string) time.Duration {
 	return t.delayOf(max(from.count, with.count))
 }
 
+// rankGone is behind all who wait for their answer.
+const rankGone = 1 << 20
+
 // rank is that of Rank. It may become a higher one while the login waits.
 func (a *attempt) rank() int {
+	if a.gone() {
+		return rankGone
+	}
 	if a.known {
 		return 0
 	}
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
+	rank := 1
 	if from, ok := a.t.blocks.Peek(a.block); ok {
-		return 1 + from.count
+		rank += from.count
 	}
-	return 1
+	if of := a.t.turns[a.block]; of != nil {
+		rank += max(0, of.running-1)
+	}
+	return rank
+}
+
+// presencePause is the time between two looks whether a client is still there.
+const presencePause = time.Second
+
+var errGone = errors.New("client has gone")
+
+// whilePresent returns a context that ends with ctx, or soon after the client has
+// gone; its cause is errGone then.
+func whilePresent(ctx context.Context, gone func() bool) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	var look *time.Timer
+	var mu sync.Mutex
+	mu.Lock()
+	defer mu.Unlock()
+	look = time.AfterFunc(presencePause, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+		case gone():
+			end(errGone)
+		default:
+			look.Reset(presencePause)
+		}
+	})
+	return ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		look.Stop()
+		end(nil)
+	}
 }
 
 // delayOf is the time after so many failures.
@@ -306,7 +354,8 @@ type attemptKey struct{}
 // Rank says in which order the logins go that wait for something that only few can
 // have at a time: 0 comes first, one of a user who has logged in from its address
 // before; 1 is a login from an address that is not known; higher ones are from
-// addresses with failed logins, the more the higher. It is that of the login whose
+// addresses with failed logins, or several at a time, the more the higher; last come
+// those whose clients have gone. It is that of the login whose
 // ctx Accounts and Adapters get, and may become higher while the login waits. Among
 // equals whoever came last is best served first: the others may have given up.
 func Rank(ctx context.Context) int {

@@ -131,7 +131,7 @@ func TestWaitingForACheckEndsWithTheContext(t *testing.T) {
 		var checks atomic.Int32
 		s := countedSecret("hash", "right", &checks)
 		v := newVerifier(1, newMemory(time.Minute, 10))
-		v.queue.enter(t.Context())
+		leave, _ := v.queue.enter(t.Context())
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		ok, err := v.verify(ctx, "bob", s, []byte("right"))
@@ -144,7 +144,7 @@ func TestWaitingForACheckEndsWithTheContext(t *testing.T) {
 		if checks.Load() > 0 {
 			t.Errorf("%d checks", checks.Load())
 		}
-		v.queue.leave()
+		leave()
 		if ok, err := v.verify(t.Context(), "bob", s, []byte("right")); !ok || err != nil {
 			t.Errorf("afterwards: %v, %v", ok, err)
 		}

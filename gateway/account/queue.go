@@ -11,15 +11,17 @@ import (
 // queue lets a bounded number of costly checks run at a time. The one that goes
 // next has the lowest gateway.Rank, and among equals came last: when there are too
 // many for all to be served in time, those that came first have given up already.
+// Where several may run, one place is kept free of doubtful ones, such as guesses.
 type queue struct {
-	mu      sync.Mutex
-	max     int
-	running int
-	came    int
-	waiting checks
+	mu       sync.Mutex
+	max      int
+	running  int
+	doubtful int // of those that run
+	came     int
+	waiting  checks
 }
 
-// check is one that waits.
+// check is one that waits or runs.
 type check struct {
 	ctx   context.Context
 	rank  int // when it was last looked at
@@ -28,56 +30,68 @@ type check struct {
 	turn  chan struct{}
 }
 
+// trusted is the highest rank of a check that is not doubtful.
+const trusted = 1
+
 func newQueue(max int) *queue { return &queue{max: max} }
 
 // enter waits for a place. Without an error the caller calls leave.
-func (q *queue) enter(ctx context.Context) error {
+func (q *queue) enter(ctx context.Context) (leave func(), err error) {
+	c := &check{ctx: ctx, rank: gateway.Rank(ctx), turn: make(chan struct{})}
 	q.mu.Lock()
-	if q.running < q.max {
-		q.running++
-		q.mu.Unlock()
-		return nil
-	}
 	q.came++
-	c := &check{ctx: ctx, rank: gateway.Rank(ctx), came: q.came, turn: make(chan struct{})}
+	c.came = q.came
 	heap.Push(&q.waiting, c)
+	q.start()
 	q.mu.Unlock()
+	leave = func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.end(c)
+	}
 	select {
 	case <-c.turn:
-		return nil
+		return leave, nil
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if c.index < 0 { // its turn came at the same moment
-		q.pass()
+		q.end(c)
 	} else {
 		heap.Remove(&q.waiting, c.index)
 	}
-	return context.Cause(ctx)
+	return nil, context.Cause(ctx)
 }
 
-func (q *queue) leave() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.pass()
+func (q *queue) end(c *check) {
+	q.running--
+	if c.rank > trusted {
+		q.doubtful--
+	}
+	q.start()
 }
 
-// pass gives a place to the next. Of the address of the one that seemed to be
-// next others may have failed meanwhile: then it waits on, behind those of others.
-func (q *queue) pass() {
-	for len(q.waiting) > 0 {
+// start lets those go that may. Of the address of the one that seemed to be next
+// others may have failed meanwhile: then it waits on, behind those of others.
+func (q *queue) start() {
+	for q.running < q.max && len(q.waiting) > 0 {
 		first := q.waiting[0]
 		if rank := gateway.Rank(first.ctx); rank > first.rank {
 			first.rank = rank
 			heap.Fix(&q.waiting, 0)
 			continue
 		}
+		if first.rank > trusted {
+			if q.doubtful >= max(1, q.max-1) {
+				return
+			}
+			q.doubtful++
+		}
 		heap.Pop(&q.waiting)
+		q.running++
 		close(first.turn)
-		return
 	}
-	q.running--
 }
 
 // checks is a heap; the next one is first.

@@ -19,7 +19,7 @@ import (
 func TestQueueOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1)
-		q.enter(t.Context())
+		first, _ := q.enter(t.Context())
 		var order []int
 		givesUp, giveUp := context.WithCancel(t.Context())
 		for i := range 4 {
@@ -28,16 +28,16 @@ func TestQueueOrder(t *testing.T) {
 				ctx = givesUp
 			}
 			go func() {
-				if q.enter(ctx) == nil {
+				if leave, err := q.enter(ctx); err == nil {
 					order = append(order, i)
-					q.leave()
+					leave()
 				}
 			}()
 			synctest.Wait()
 		}
 		giveUp()
 		synctest.Wait()
-		q.leave()
+		first()
 		synctest.Wait()
 		if want := []int{3, 1, 0}; !slices.Equal(order, want) {
 			t.Errorf("they went in the order %v, want %v", order, want)
@@ -57,10 +57,11 @@ type ranked struct {
 }
 
 func (r *ranked) Login(ctx context.Context, c gateway.Credentials) (gateway.Account, error) {
-	if err := r.queue.enter(ctx); err != nil {
+	leave, err := r.queue.enter(ctx)
+	if err != nil {
 		return gateway.Account{}, err
 	}
-	defer r.queue.leave()
+	defer leave()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.order = append(r.order, c.User)
@@ -94,12 +95,12 @@ func TestQueueOfSessions(t *testing.T) {
 			synctest.Wait()
 		}
 		logIn("old", "right")
-		accounts.queue.enter(t.Context())
+		leave, _ := accounts.queue.enter(t.Context())
 		logIn("guess1", "wrong")
 		logIn("new", "right")
 		logIn("guess2", "wrong")
 		logIn("old", "right")
-		accounts.queue.leave()
+		leave()
 		synctest.Wait()
 		if got, want := strings.Join(accounts.order, " "), "old old guess2 new guess1"; got != want {
 			t.Errorf("they were let in in the order %s; want %s", got, want)

@@ -57,11 +57,12 @@ func (v *verifier) compute(ctx context.Context, name string, s *secret, password
 
 // slot waits until another costly check may run. release ends it.
 func (v *verifier) slot(ctx context.Context, name string) (release func(), err error) {
-	if err := v.queue.enter(ctx); err != nil {
+	release, err = v.queue.enter(ctx)
+	if err != nil {
 		return nil, gateway.Unavailable("too many logins at a time, try again later",
 			fmt.Errorf("the password of %q: %w: %w", name, errTooMany, err))
 	}
-	return v.queue.leave, nil
+	return release, nil
 }
 
 var errTooMany = errors.New("it waited too long for other passwords to be checked: " +

@@ -34,6 +34,12 @@ func TestLoginUnderAttack(t *testing.T) {
 	if err := session("127.2.0.1", g.plain, false, "known", "secret"); err != nil {
 		t.Fatal(err)
 	}
+	// What the first login of a user takes without an attack: its hash, mostly.
+	begin := time.Now()
+	if err := session("127.2.0.2", g.plain, false, "user99", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	quiet := time.Since(begin)
 
 	var guesses, refused atomic.Int64
 	var over atomic.Bool
@@ -78,22 +84,22 @@ func TestLoginUnderAttack(t *testing.T) {
 		begin := time.Now()
 		err := session(from, g.plain, false, user, "secret")
 		took := time.Since(begin)
-		if err != nil || took > time.Second {
+		if err != nil || took > time.Second+quiet {
 			t.Errorf("%s, %v after the attack began: %v, %v", what, begin.Sub(start).Round(time.Millisecond), took.Round(time.Millisecond), err)
 		}
 		worst, logins = max(worst, took), logins+1
 	}
 	for i := 0; time.Since(start) < lasts; i++ {
 		measure("a user who has been there before", "127.2.0.1", "known")
-		measure("a user who comes for the first time", fmt.Sprintf("127.2.1.%d", i%250+1), fmt.Sprint("user", i%100))
+		measure("a user who comes for the first time", fmt.Sprintf("127.2.1.%d", i%250+1), fmt.Sprint("user", i%99))
 		measure("the attacked name, from a new address", fmt.Sprintf("127.2.2.%d", i%250+1), "known")
 		time.Sleep(300 * time.Millisecond)
 	}
 	over.Store(true)
 	now, peak := g.memory(t)
 	attackers.Wait()
-	t.Logf("%d addresses with %d connections each made %d attempts in %v, of which %d were refused unseen: %d correct logins took %v at most; memory %d MB, %d MB at most",
-		addresses, perAddress, guesses.Load(), time.Since(start).Round(time.Second), refused.Load(), logins, worst.Round(time.Millisecond), now/mega, peak/mega)
+	t.Logf("%d addresses with %d connections each made %d attempts in %v, of which %d were refused unseen: %d correct logins took %v at most, and one without the attack %v; memory %d MB, %d MB at most",
+		addresses, perAddress, guesses.Load(), time.Since(start).Round(time.Second), refused.Load(), logins, worst.Round(time.Millisecond), quiet.Round(time.Millisecond), now/mega, peak/mega)
 	if guesses.Load() < int64(addresses) {
 		t.Errorf("only %d guesses: this was no attack", guesses.Load())
 	}
