@@ -84,7 +84,7 @@ func TestLoginUnderAttack(t *testing.T) {
 		begin := time.Now()
 		err := session(from, g.plain, false, user, "secret")
 		took := time.Since(begin)
-		if err != nil || took > time.Second+quiet {
+		if err != nil || took > time.Second+4*quiet { // quiet is some 50 ms, unless the machine is busy with other things
 			t.Errorf("%s, %v after the attack began: %v, %v", what, begin.Sub(start).Round(time.Millisecond), took.Round(time.Millisecond), err)
 		}
 		worst, logins = max(worst, took), logins+1
