@@ -14,7 +14,7 @@ func TestServeWithoutFileDescriptors(t *testing.T) {
 	_, dir, _ := startServe(t)
 	p := startWithFiles(t, dir, 40, "serve", "--config", dir+"/config.toml")
 	address := p.out.find(t, `msg=listening address=(\S+) tls=stls`)[1]
-	p.out.find(t, `level=WARN msg="connections may be refused" reason=".*limits.max_connections: 10000 connections need 20000 open files, and this process may have 40; raise that \(LimitNOFILE`)
+	p.out.find(t, `level=WARN msg="connections may be refused" reason=".*limits.max_connections: 10000 connections need 50000 open files, and this process may have 40; raise that \(LimitNOFILE`)
 	p.out.find(t, "msg=ready")
 
 	first, _ := dial(t, address, nil)

@@ -6,9 +6,12 @@ import (
 	"pop3gw/gateway"
 )
 
-// filesPerConnection is what a session has open: its connection, and one to the
-// IMAP server, or a message.
-const filesPerConnection = 2
+// What a session has open: its connection, and one to the IMAP server, or three
+// folders of a Maildir and a message.
+const (
+	filesPerSession        = 2
+	filesPerMaildirSession = 5
+)
 
 // fileWarning says that max_connections cannot be reached. The Go runtime has
 // raised the limit of open files as far as the process may.
@@ -21,7 +24,13 @@ func (c *config) fileWarning() error {
 	if max == 0 {
 		max = gateway.DefaultLimits().MaxConnections
 	}
-	if need := uint64(max) * filesPerConnection; need > limit.Cur {
+	each := uint64(filesPerSession)
+	for _, a := range c.adapters {
+		if a.Type == "maildir" {
+			each = filesPerMaildirSession
+		}
+	}
+	if need := uint64(max) * each; need > limit.Cur {
 		return c.source.errorf("limits.max_connections", "%d connections need %d open files, and this process may have %d; "+
 			"raise that (LimitNOFILE of systemd, ulimits of Docker, ulimit -Hn) or lower max_connections", max, need, limit.Cur)
 	}

@@ -81,6 +81,8 @@ path = %q
 users = "*"
 adapter = "files"
 passwd_file = "users"
+[limits]
+login_timeout = "15m"
 `, filepath.Join(dir, "mail", "{user}", "Maildir")))
 	g := &gateway{log: filepath.Join(dir, "log")}
 	log, err := os.Create(g.log)

@@ -3,9 +3,11 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +38,13 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	for i := range s.users {
 		users[fmt.Sprint("user", i)] = hash
 	}
+	// A Maildir session has four open files. Where they do not suffice for all, the
+	// others stay before their login.
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	loggedIn := min(s.idle, (int(min(files.Max, 1<<20))-s.idle-1000)/3)
 	g := startGateway(t, users)
 	if err := session("", g.tls, true, "user0", "secret"); err != nil { // what is made once
 		t.Fatal(err)
@@ -46,7 +55,10 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	var mu sync.Mutex
 	var open []*client
 	each(s.idle, 16, func(i int) {
-		c, err := logIn("", g.tls, true, fmt.Sprint("idle", i), "secret")
+		c, err := dial("", g.tls, true)
+		if err == nil && i < loggedIn {
+			err = errors.Join(c.must(fmt.Sprint("USER idle", i)), c.must("PASS secret"))
+		}
 		if err != nil {
 			errs.add(fmt.Errorf("idle session %d: %w", i, err))
 			return
@@ -83,15 +95,15 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	_, peak := g.memory(t)
 
 	each(len(open), 16, func(i int) {
-		if err := open[i].must("NOOP"); err != nil {
+		if err := open[i].must("CAPA"); err != nil {
 			errs.add(fmt.Errorf("an idle session afterwards: %w", err))
 		}
 		open[i].must("QUIT")
 		open[i].nc.Close()
 	})
 	slices.Sort(took)
-	t.Logf("%d idle TLS sessions, %d logins in %v (%.0f/s): %d errors; a poll took %v, 99%% at most %v, %v at most",
-		len(open), n, lasted.Round(time.Millisecond), float64(n)/lasted.Seconds(), errs.count, took[n/2].Round(time.Millisecond),
+	t.Logf("%d idle TLS sessions, of which %d are logged in, %d logins in %v (%.0f/s): %d errors; a poll took %v, 99%% at most %v, %v at most",
+		len(open), loggedIn, n, lasted.Round(time.Millisecond), float64(n)/lasted.Seconds(), errs.count, took[n/2].Round(time.Millisecond),
 		took[n*99/100].Round(time.Millisecond), took[n-1].Round(time.Millisecond))
 	if errs.count > 0 {
 		t.Errorf("%d errors: %v", errs.count, errs.first)
