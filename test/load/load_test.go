@@ -44,7 +44,7 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	loggedIn := min(s.idle, (int(min(files.Max, 1<<20))-s.idle-1000)/3)
+	loggedIn := min(s.idle, (int(min(files.Max, 1<<20))-s.idle-5000)/3) // 5,000 for what logs in and out
 	g := startGateway(t, users)
 	if err := session("", g.tls, true, "user0", "secret"); err != nil { // what is made once
 		t.Fatal(err)
