@@ -76,20 +76,21 @@ func (k *Keeper) Revoke(ctx context.Context, p *Provider, name string) (revoked 
 	if revoked, err = p.revoke(ctx, g.Refresh); err != nil {
 		return false, err
 	}
-	return revoked, k.store.Remove(ctx, name)
+	_, err = k.store.Remove(ctx, name)
+	return revoked, err
 }
 
 // Remove removes what is stored under a name, whatever it is, and leaves it in
 // force at the provider. It is ErrNoGrant if nothing is.
 func (k *Keeper) Remove(ctx context.Context, name string) error {
-	_, found, err := k.store.Load(ctx, name)
+	found, err := k.store.Remove(ctx, name)
 	if err == nil && !found {
 		return ErrNoGrant
 	}
-	return errors.Join(err, k.store.Remove(ctx, name))
+	return err
 }
 
-// Key returns the key, which makes is true for the first use of. It is ErrNoKey
+// keyFor returns the key, which makes is true for the first use of. It is ErrNoKey
 // if there is none and nothing was stored with one.
 func (k *Keeper) keyFor(ctx context.Context, makes bool) (*Key, error) {
 	k.mu.Lock()
@@ -123,35 +124,41 @@ func (k *Keeper) keyFor(ctx context.Context, makes bool) (*Key, error) {
 
 // load returns a grant and its revision.
 func (k *Keeper) load(ctx context.Context, name string) (*Grant, int64, error) {
-	s, found, err := k.store.Load(ctx, name)
+	value, revision, err := k.store.Load(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	if !found {
+	if revision == 0 {
 		return nil, 0, ErrNoGrant
 	}
-	g, err := k.open(ctx, name, s)
-	return g, s.Revision, err
+	g, err := k.open(ctx, name, value)
+	return g, revision, err
 }
 
-func (k *Keeper) open(ctx context.Context, name string, s Stored) (*Grant, error) {
+func (k *Keeper) open(ctx context.Context, name string, value []byte) (*Grant, error) {
 	key, err := k.keyFor(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := key.Open(name, s.Data)
+	plain, err := key.Open(name, value)
 	if err != nil {
 		return nil, fmt.Errorf("the authorisation of %q cannot be read: %w", name, err)
 	}
 	return decodeGrant(plain)
 }
 
+// save stores a grant in place of the revision old, or of any for 0. It is
+// errChanged if there is another one.
 func (k *Keeper) save(ctx context.Context, key *Key, name string, g *Grant, old int64) (int64, error) {
 	plain, err := g.encode()
 	if err != nil {
 		return 0, err
 	}
-	return k.store.Save(ctx, name, key.Seal(name, plain), old)
+	revision, err := k.store.Save(ctx, name, key.Seal(name, plain), old)
+	if err == nil && revision == 0 {
+		err = errChanged
+	}
+	return revision, err
 }
 
 const (

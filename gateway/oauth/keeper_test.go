@@ -527,7 +527,7 @@ func TestKeyFile(t *testing.T) {
 	}
 	stored, _, _ := f.store.Load(t.Context(), "jane")
 	for _, secret := range append(server.Secrets(), "jane@example.org") {
-		if bytes.Contains(stored.Data, []byte(secret)) {
+		if bytes.Contains(stored, []byte(secret)) {
 			t.Errorf("%s is stored in clear text", secret)
 		}
 	}
@@ -536,7 +536,7 @@ func TestKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is stored for one account does not open as another's.
-	f.store.Save(t.Context(), "eve", stored.Data, 0)
+	f.store.Save(t.Context(), "eve", stored, 0)
 	if _, err := f.another().Grant(t.Context(), "eve"); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a grant that was moved: %v", err)
 	}

@@ -76,27 +76,27 @@ func (s *source) current(ctx context.Context, h *held) (g *Grant, revision int64
 		}
 		return g, revision, nil
 	}
-	stored, found, err := s.keeper.store.Load(ctx, s.name)
+	value, stored, err := s.keeper.store.Load(ctx, s.name)
 	switch {
 	case err != nil:
 		return nil, 0, err
-	case !found:
+	case stored == 0:
 		h.set(nil, 0, false)
 		return nil, 0, ErrNoGrant
-	case stored.Revision == revision: // the same, or older than what could not be saved
+	case stored == revision: // the same, or older than what could not be saved
 		return g, revision, nil
 	}
 	if unsaved {
 		s.keeper.log.Warn("a refreshed token is given up for another authorisation", "name", s.name)
 	}
-	if g, err = s.keeper.open(ctx, s.name, stored); err != nil {
+	if g, err = s.keeper.open(ctx, s.name, value); err != nil {
 		return nil, 0, err
 	}
 	if err := s.fits(g); err != nil {
 		return nil, 0, err
 	}
-	h.set(g, stored.Revision, false)
-	return g, stored.Revision, nil
+	h.set(g, stored, false)
+	return g, stored, nil
 }
 
 // fits says why a grant is of no use for the provider as it is configured.
@@ -173,7 +173,7 @@ func (s *source) keep(ctx context.Context, h *held, g *Grant, old int64) (*Grant
 			return g, nil
 		}
 	}
-	if errors.Is(err, ErrChanged) { // by a new consent, or by revoking this one
+	if errors.Is(err, errChanged) { // by a new consent, or by revoking this one
 		g, _, err := s.current(ctx, h)
 		return g, err
 	}
@@ -194,7 +194,7 @@ func (s *source) saveAgain(ctx context.Context, h *held) error {
 		return err
 	}
 	revision, err := s.keeper.save(ctx, key, s.name, g, old)
-	if errors.Is(err, ErrChanged) {
+	if errors.Is(err, errChanged) {
 		return nil // current finds out
 	}
 	if err != nil {
@@ -229,6 +229,9 @@ func LoginCommand(name string) string { return "pop3gw oauth login " + shellQuot
 
 // explain makes an error one for the client.
 func (s *source) explain(err error) error {
+	if _, ok := errors.AsType[*gateway.Error](err); ok {
+		return err
+	}
 	advice := fmt.Sprintf("run %q", LoginCommand(s.name))
 	if s.user != "" {
 		advice += fmt.Sprintf(" and log in as somebody who may read the mail of %q", s.user)

@@ -9,20 +9,21 @@ import (
 	"time"
 )
 
-// Store is where grants outlive the process. Several processes may share one, and
-// it is safe for concurrent use.
+// Store is where grants outlive the process: state.Tokens, or Memory. Several
+// processes may share one, and it is safe for concurrent use.
 type Store interface {
-	// Load returns what is stored under name. found is false if nothing is.
-	Load(ctx context.Context, name string) (s Stored, found bool, err error)
+	// Load returns what is stored under name; revision 0 says that nothing is.
+	Load(ctx context.Context, name string) (value []byte, revision int64, err error)
 
-	// Save stores data under name, on stable storage, in place of what had the
+	// Save stores value under name, on stable storage, in place of what had the
 	// revision old; 0 stands for anything, or nothing. It returns the new
-	// revision, which no other has or had. It is ErrChanged, and nothing is
-	// stored, if there is another revision by now.
-	Save(ctx context.Context, name string, data []byte, old int64) (revision int64, err error)
+	// revision, which no other has or had. It stores nothing and returns 0,
+	// without an error, if there is another revision by now, or none.
+	Save(ctx context.Context, name string, value []byte, old int64) (revision int64, err error)
 
-	// Remove removes what is stored under name, if anything is.
-	Remove(ctx context.Context, name string) error
+	// Remove removes what is stored under name, and reports whether there was
+	// anything.
+	Remove(ctx context.Context, name string) (found bool, err error)
 
 	// Names are those that something is stored under, in order.
 	Names(ctx context.Context) ([]string, error)
@@ -33,21 +34,20 @@ type Store interface {
 	Release(ctx context.Context, name, holder string) error
 }
 
-// Stored is what a Store has under a name.
-type Stored struct {
-	Revision int64 // not 0
-	Data     []byte
-}
-
-// ErrChanged says that somebody else has stored, or removed, something meanwhile.
-var ErrChanged = errors.New("it was changed meanwhile")
+// errChanged says that somebody else has stored, or removed, something meanwhile.
+var errChanged = errors.New("it was changed meanwhile")
 
 // Memory is a Store that lasts as long as the process. The zero value is empty.
 type Memory struct {
 	mu       sync.Mutex
 	revision int64
-	stored   map[string]Stored
+	stored   map[string]stored
 	leases   map[string]lease
+}
+
+type stored struct {
+	value    []byte
+	revision int64
 }
 
 type lease struct {
@@ -55,32 +55,32 @@ type lease struct {
 	until  time.Time
 }
 
-func (m *Memory) Load(_ context.Context, name string) (Stored, bool, error) {
+func (m *Memory) Load(_ context.Context, name string) ([]byte, int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s, found := m.stored[name]
-	return s, found, nil
+	return m.stored[name].value, m.stored[name].revision, nil
 }
 
-func (m *Memory) Save(_ context.Context, name string, data []byte, old int64) (int64, error) {
+func (m *Memory) Save(_ context.Context, name string, value []byte, old int64) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old != 0 && m.stored[name].Revision != old {
-		return 0, ErrChanged
+	if old != 0 && m.stored[name].revision != old {
+		return 0, nil
 	}
 	if m.stored == nil {
-		m.stored = make(map[string]Stored)
+		m.stored = make(map[string]stored)
 	}
 	m.revision++
-	m.stored[name] = Stored{m.revision, slices.Clone(data)}
+	m.stored[name] = stored{slices.Clone(value), m.revision}
 	return m.revision, nil
 }
 
-func (m *Memory) Remove(_ context.Context, name string) error {
+func (m *Memory) Remove(_ context.Context, name string) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	_, found := m.stored[name]
 	delete(m.stored, name)
-	return nil
+	return found, nil
 }
 
 func (m *Memory) Names(context.Context) ([]string, error) {

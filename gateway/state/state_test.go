@@ -34,7 +34,7 @@ func openState(t *testing.T, dir string) (*DB, *bytes.Buffer) {
 func TestFilesAreForNobodyElse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "state")
 	db, _ := openState(t, dir)
-	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+	if _, err := db.Tokens().Save(t.Context(), "a", []byte("x"), 0); err != nil {
 		t.Fatal(err)
 	}
 	seen := 0
@@ -68,7 +68,7 @@ func TestRootLocksNobodyOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	db, _ := openState(t, dir)
-	if err := db.Tokens().Put(t.Context(), "a", nil); err != nil {
+	if _, err := db.Tokens().Save(t.Context(), "a", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*"))
@@ -90,7 +90,7 @@ func TestTwoProcesses(t *testing.T) {
 	if dir := os.Getenv("STATE_TEST_DIR"); dir != "" { // the other process
 		db, _ := openState(t, dir)
 		for i := range 50 {
-			if err := db.Tokens().Put(t.Context(), fmt.Sprintf("other %d", i), nil); err != nil {
+			if _, err := db.Tokens().Save(t.Context(), fmt.Sprintf("other %d", i), nil, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -109,17 +109,17 @@ func TestTwoProcesses(t *testing.T) {
 	for session := range 4 {
 		all.Go(func() {
 			for i := range 50 {
-				if err := db.Tokens().Put(t.Context(), fmt.Sprintf("session %d %d", session, i), nil); err != nil {
+				if _, err := db.Tokens().Save(t.Context(), fmt.Sprintf("session %d %d", session, i), nil, 0); err != nil {
 					t.Error(err)
 				}
-				if _, err := db.Tokens().List(t.Context()); err != nil {
+				if _, err := db.Tokens().Names(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	list, err := db.Tokens().List(t.Context())
+	list, err := db.Tokens().Names(t.Context())
 	if err != nil || len(list) != 250 {
 		t.Errorf("%d values, %v", len(list), err)
 	}
@@ -155,7 +155,7 @@ func TestDamage(t *testing.T) {
 	made := t.TempDir()
 	db, _ := openState(t, made)
 	for i := range 200 {
-		if err := db.Tokens().Put(t.Context(), fmt.Sprint(i), bytes.Repeat([]byte{byte(i)}, 500)); err != nil {
+		if _, err := db.Tokens().Save(t.Context(), fmt.Sprint(i), bytes.Repeat([]byte{byte(i)}, 500), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,7 +191,7 @@ func TestDamage(t *testing.T) {
 				t.Errorf("the check says %v", err)
 			}
 			db, log := openState(t, dir)
-			_, _, err := db.Tokens().Get(t.Context(), "7")
+			_, _, err := db.Tokens().Load(t.Context(), "7")
 			if !errors.Is(err, ErrDamaged) || gateway.CodeOf(err) != gateway.CodeSysTemp {
 				t.Errorf("reading: %v", err)
 			}
@@ -216,7 +216,7 @@ func TestDamage(t *testing.T) {
 func TestDamageLater(t *testing.T) {
 	dir := t.TempDir()
 	db, log := openState(t, dir)
-	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+	if _, err := db.Tokens().Save(t.Context(), "a", []byte("x"), 0); err != nil {
 		t.Fatal(err)
 	}
 	db.writer.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -229,7 +229,7 @@ func TestDamageLater(t *testing.T) {
 	info, _ := f.Stat()
 	f.WriteAt(bytes.Repeat([]byte{0xa5}, int(info.Size())-4096), 4096)
 	f.Close()
-	if _, _, err := db.Tokens().Get(t.Context(), "a"); !errors.Is(err, ErrDamaged) {
+	if _, _, err := db.Tokens().Load(t.Context(), "a"); !errors.Is(err, ErrDamaged) {
 		t.Errorf("reading: %v", err)
 	}
 	if !strings.Contains(log.String(), ".recover") {
@@ -243,7 +243,7 @@ func TestCheckChangesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	db, _ := openState(t, dir)
-	if err := db.Tokens().Put(t.Context(), "a", []byte("x")); err != nil {
+	if _, err := db.Tokens().Save(t.Context(), "a", []byte("x"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(t.Context(), dir); err != nil { // while it is in use
@@ -269,13 +269,13 @@ func TestWaitIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if _, _, err := db.Tokens().Get(t.Context(), "a"); err != nil {
+	if _, _, err := db.Tokens().Load(t.Context(), "a"); err != nil {
 		t.Errorf("a reader waits for a writer: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err = db.Tokens().Put(ctx, "a", nil)
+	_, err = db.Tokens().Save(ctx, "a", nil, 0)
 	if gateway.CodeOf(err) != gateway.CodeSysTemp || db.Err() != nil {
 		t.Errorf("error is %v", err)
 	}
@@ -288,29 +288,69 @@ func TestTokens(t *testing.T) {
 	dir := t.TempDir()
 	db, _ := openState(t, dir)
 	ctx := t.Context()
-	if _, ok, err := db.Tokens().Get(ctx, "a"); ok || err != nil {
-		t.Errorf("%v, %v", ok, err)
+	if _, revision, err := db.Tokens().Load(ctx, "a"); revision != 0 || err != nil {
+		t.Errorf("%v, %v", revision, err)
 	}
+	var revisions []int64
 	for _, value := range []string{"1", "2"} {
-		if err := db.Tokens().Put(ctx, "a", []byte(value)); err != nil {
-			t.Fatal(err)
+		revision, err := db.Tokens().Save(ctx, "a", []byte(value), 0)
+		if err != nil || revision == 0 {
+			t.Fatal(revision, err)
 		}
+		revisions = append(revisions, revision)
 	}
+	save := func(value string, old int64, stored bool) (revision int64) {
+		t.Helper()
+		revision, err := db.Tokens().Save(ctx, "a", []byte(value), old)
+		if err != nil || stored != (revision != 0) {
+			t.Errorf("Save in place of %d: %d, %v", old, revision, err)
+		}
+		return revision
+	}
+	save("old", revisions[0], false)
+	third := save("3", revisions[1], true)
+	save("again", revisions[1], false)
 	db.Close()
 	db, _ = openState(t, dir)
-	value, ok, err := db.Tokens().Get(ctx, "a")
-	if string(value) != "2" || !ok || err != nil {
-		t.Errorf("%q, %v, %v", value, ok, err)
+	value, revision, err := db.Tokens().Load(ctx, "a")
+	if string(value) != "3" || revision != third || err != nil {
+		t.Errorf("%q, %v, %v", value, revision, err)
 	}
-	list, err := db.Tokens().List(ctx)
-	if err != nil || len(list) != 1 || list[0].Name != "a" || time.Since(list[0].Changed) > time.Minute {
-		t.Errorf("%v, %v", list, err)
+	if names, err := db.Tokens().Names(ctx); err != nil || len(names) != 1 || names[0] != "a" {
+		t.Errorf("%v, %v", names, err)
 	}
 	for _, want := range []bool{true, false} {
-		if found, err := db.Tokens().Delete(ctx, "a"); found != want || err != nil {
+		if found, err := db.Tokens().Remove(ctx, "a"); found != want || err != nil {
 			t.Errorf("%v, %v", found, err)
 		}
 	}
+	save("gone", third, false)
+}
+
+func TestLeases(t *testing.T) {
+	dir := t.TempDir()
+	db, _ := openState(t, dir)
+	other, _ := openState(t, dir)
+	ctx := t.Context()
+	lease := func(db *DB, name, holder string, lasting time.Duration, want bool) {
+		t.Helper()
+		if held, err := db.Tokens().Lease(ctx, name, holder, time.Now().Add(lasting)); held != want || err != nil {
+			t.Errorf("%s for %s: %v, %v", name, holder, held, err)
+		}
+	}
+	lease(db, "a", "one", time.Minute, true)
+	lease(db, "a", "one", time.Minute, true)
+	lease(other, "a", "two", time.Minute, false)
+	lease(other, "b", "two", time.Minute, true)
+	if err := other.Tokens().Release(ctx, "a", "two"); err != nil {
+		t.Error(err)
+	}
+	lease(other, "a", "two", time.Minute, false)
+	if err := db.Tokens().Release(ctx, "a", "one"); err != nil {
+		t.Error(err)
+	}
+	lease(other, "a", "two", -time.Second, true) // over at once
+	lease(db, "a", "one", time.Minute, true)
 }
 
 func TestJournal(t *testing.T) {

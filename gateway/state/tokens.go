@@ -2,54 +2,79 @@ package state
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
 const tokensSchema = `
 CREATE TABLE tokens (
-	name    TEXT PRIMARY KEY,
-	value   BLOB NOT NULL,
-	changed INTEGER NOT NULL -- seconds since 1970
+	name     TEXT PRIMARY KEY,
+	value    BLOB NOT NULL,
+	revision INTEGER NOT NULL, -- random, another one for each value
+	changed  INTEGER NOT NULL  -- seconds since 1970
+) STRICT;
+CREATE TABLE leases (
+	name   TEXT PRIMARY KEY,
+	holder TEXT NOT NULL,
+	until  INTEGER NOT NULL -- milliseconds since 1970
 ) STRICT;
 `
 
-// Tokens are values by name, which whoever puts them here has encrypted.
+// Tokens are values by name, which whoever puts them here has encrypted. It is an
+// oauth.Store.
 type Tokens struct{ db *DB }
 
 // Tokens returns the store of tokens.
 func (db *DB) Tokens() *Tokens { return &Tokens{db} }
 
-// TokenInfo is what can be told of a token without its key.
-type TokenInfo struct {
-	Name    string
-	Changed time.Time
-}
-
-// Get returns the value of name, and whether there is one.
-func (t *Tokens) Get(ctx context.Context, name string) (value []byte, ok bool, err error) {
+// Load returns the value of name and its revision, which is 0 if there is none.
+func (t *Tokens) Load(ctx context.Context, name string) (value []byte, revision int64, err error) {
 	err = t.db.read(ctx, func(ctx context.Context, q querier) error {
-		err := q.QueryRowContext(ctx, "SELECT value FROM tokens WHERE name = ?", name).Scan(&value)
+		err := q.QueryRowContext(ctx, "SELECT value, revision FROM tokens WHERE name = ?", name).Scan(&value, &revision)
 		if noRows(err) {
 			return nil
 		}
-		ok = err == nil
 		return err
 	})
-	return value, ok, err
+	return value, revision, err
 }
 
-// Put keeps value for name in place of any other.
-func (t *Tokens) Put(ctx context.Context, name string, value []byte) error {
-	return t.db.write(ctx, func(ctx context.Context, q querier) error {
-		_, err := q.ExecContext(ctx, `INSERT INTO tokens (name, value, changed) VALUES (?, ?, ?)
-			ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed = excluded.changed`,
-			name, orEmpty(value), time.Now().Unix())
+// Save keeps value for name in place of the one with the revision old, or of any
+// or none for 0. It returns the new revision, or 0 where there is another one than
+// old: nothing has changed then.
+func (t *Tokens) Save(ctx context.Context, name string, value []byte, old int64) (revision int64, err error) {
+	next := rand.Int64()
+	for next == 0 {
+		next = rand.Int64()
+	}
+	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
+		revision = next
+		now := time.Now().Unix()
+		if old == 0 {
+			_, err := q.ExecContext(ctx, `INSERT INTO tokens (name, value, revision, changed) VALUES (?, ?, ?, ?)
+				ON CONFLICT (name) DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed`,
+				name, orEmpty(value), next, now)
+			return err
+		}
+		result, err := q.ExecContext(ctx, "UPDATE tokens SET value = ?, revision = ?, changed = ? WHERE name = ? AND revision = ?",
+			orEmpty(value), next, now, name, old)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if n == 0 {
+			revision = 0
+		}
 		return err
 	})
+	if err != nil {
+		return 0, err
+	}
+	return revision, nil
 }
 
-// Delete forgets the value of name, and reports whether there was one.
-func (t *Tokens) Delete(ctx context.Context, name string) (found bool, err error) {
+// Remove forgets the value of name, and reports whether there was one.
+func (t *Tokens) Remove(ctx context.Context, name string) (found bool, err error) {
 	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
 		result, err := q.ExecContext(ctx, "DELETE FROM tokens WHERE name = ?", name)
 		if err != nil {
@@ -62,24 +87,48 @@ func (t *Tokens) Delete(ctx context.Context, name string) (found bool, err error
 	return found, err
 }
 
-// List returns what tokens there are, by name.
-func (t *Tokens) List(ctx context.Context) (all []TokenInfo, err error) {
+// Names are those that have a value, in order.
+func (t *Tokens) Names(ctx context.Context) (names []string, err error) {
 	err = t.db.read(ctx, func(ctx context.Context, q querier) error {
-		rows, err := q.QueryContext(ctx, "SELECT name, changed FROM tokens ORDER BY name")
+		rows, err := q.QueryContext(ctx, "SELECT name FROM tokens ORDER BY name")
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var info TokenInfo
-			var seconds int64
-			if err := rows.Scan(&info.Name, &seconds); err != nil {
+			var name string
+			if err := rows.Scan(&name); err != nil {
 				return err
 			}
-			info.Changed = time.Unix(seconds, 0)
-			all = append(all, info)
+			names = append(names, name)
 		}
 		return rows.Err()
 	})
-	return all, err
+	return names, err
+}
+
+// Lease makes holder the one who may change the value of name, in all processes,
+// until the time is over or Release. held is false while another one is.
+func (t *Tokens) Lease(ctx context.Context, name, holder string, until time.Time) (held bool, err error) {
+	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
+		result, err := q.ExecContext(ctx, `INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+			WHERE leases.holder = excluded.holder OR leases.until <= ?`,
+			name, holder, until.UnixMilli(), time.Now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		held = n > 0
+		return err
+	})
+	return held, err
+}
+
+// Release ends a lease, if holder has it.
+func (t *Tokens) Release(ctx context.Context, name, holder string) error {
+	return t.db.write(ctx, func(ctx context.Context, q querier) error {
+		_, err := q.ExecContext(ctx, "DELETE FROM leases WHERE name = ? AND holder = ?", name, holder)
+		return err
+	})
 }
