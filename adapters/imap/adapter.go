@@ -93,7 +93,7 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if !printable(account.Folder) {
 		return nil, gateway.Unusable("no such folder", fmt.Errorf("user %q asked for folder %q", account.Name, account.Folder))
 	}
-	l, err := a.credentials(account)
+	l, err := a.credentials(ctx, account)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (a *Adapter) Check(ctx context.Context) error {
 	if _, err := conn.Open(ctx, link.Opening{Capability: true}); err != nil {
 		return a.explain("asking for capabilities", err)
 	}
-	if err := a.checkLogin(conn, conn.Capabilities()); err != nil {
+	if err := a.checkLogin(conn, conn.Capabilities(), login{}); err != nil {
 		return err
 	}
 	conn.Logout(ctx) // how it ends is no sign of health

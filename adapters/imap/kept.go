@@ -60,9 +60,16 @@ type keptConn struct {
 type keptUser struct {
 	identity, user string
 	source         secretSource
+	account        string // of fromTokens: others may open the same mailbox by theirs
 }
 
-func (l login) keptUser() keptUser { return keptUser{l.Identity, l.User, l.source} }
+func (l login) keptUser() keptUser {
+	u := keptUser{identity: l.Identity, user: l.User, source: l.source}
+	if l.source == fromTokens {
+		u.account = l.account
+	}
+	return u
+}
 
 // proofKey makes proofs worthless outside of this process.
 var proofKey = sync.OnceValue(func() []byte {
@@ -71,10 +78,11 @@ var proofKey = sync.OnceValue(func() []byte {
 	return key
 })
 
-// prove returns what stands for a password where it is compared with later ones.
+// prove returns what stands for a password, or for what tokens are made of, where
+// it is compared with later ones.
 func prove(c gateway.Credentials) (proof [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, proofKey())
-	mac.Write([]byte(c.Identity + "\x00" + c.User + "\x00" + c.Password))
+	mac.Write([]byte(c.Identity + "\x00" + c.User + "\x00" + c.Password + "\x00" + c.Token))
 	mac.Sum(proof[:0])
 	return proof
 }

@@ -24,6 +24,7 @@ type login struct {
 	gateway.Credentials
 	account string // login name of the account, for messages
 	source  secretSource
+	tokens  gateway.Tokens    // of fromTokens; nil otherwise
 	proof   [sha256.Size]byte // of the password: see prove
 	client  netip.Addr        // what the server is told of; zero is nothing
 	session string
@@ -36,18 +37,28 @@ const (
 	fromClient   secretSource = iota // the client has just sent it
 	fromOperator                     // it is the user's upstream_password
 	fromMaster                       // it is master_password
+	fromTokens                       // it is a token that the gateway gets
 )
 
 // credentials returns what to log in with. The master user is only for
 // accounts whose password the gateway has checked itself: with that of a client
 // the server must decide.
-func (a *Adapter) credentials(account gateway.Account) (login, error) {
+func (a *Adapter) credentials(ctx context.Context, account gateway.Account) (login, error) {
 	l := login{Credentials: account.Upstream, account: account.Name}
 	if a.options.SendClientAddress {
 		l.client, l.session = account.Client, account.Session
 	}
+	proved := l.Credentials
 	switch {
-	case account.Forwarded && l.Password == "":
+	case account.Tokens != nil:
+		// Tokens come and go; a connection is good for who has authorised it.
+		authorization, err := account.Tokens.Authorization(ctx)
+		if err != nil {
+			return l, err
+		}
+		l.source, l.tokens = fromTokens, account.Tokens
+		proved.Token = authorization
+	case account.Forwarded && l.Password == "" && l.Token == "":
 		return l, gateway.Refused(errors.New("client sent no password that could be passed on to the server"))
 	case account.Forwarded:
 		l.source = fromClient
@@ -60,6 +71,7 @@ func (a *Adapter) credentials(account gateway.Account) (login, error) {
 			User:     a.options.MasterUser,
 			Password: a.options.MasterPassword,
 		}
+		proved = l.Credentials
 	default:
 		return l, gateway.Unusable("gateway has no password for the mail server",
 			fmt.Errorf("no password for user %q at %s; set upstream_password of the user, or master_user of the adapter",
@@ -70,10 +82,10 @@ func (a *Adapter) credentials(account gateway.Account) (login, error) {
 			fmt.Errorf("user %q has no name at %s; set upstream_user", account.Name, a.options.Address))
 	}
 	// Neither LOGIN nor PLAIN can carry a NUL, and no password has a line end.
-	if strings.ContainsAny(l.Identity+l.User+l.Password, "\x00\r\n") {
+	if strings.ContainsAny(l.Identity+l.User+l.Password, "\x00\r\n") || !isToken(l.Token) {
 		return l, a.refused(l, errors.New("name or password has a NUL or a line end"))
 	}
-	l.proof = prove(l.Credentials)
+	l.proof = prove(proved)
 	return l, nil
 }
 
@@ -105,6 +117,9 @@ func (a *Adapter) refused(l login, err error) error {
 	if l.source == fromClient {
 		return gateway.Refused(a.cause(diagnosis{}, "logging in", err))
 	}
+	if l.source == fromTokens {
+		return a.tokenRefused(l, "", err)
+	}
 	advice := fmt.Sprintf("mend upstream_user or upstream_password of user %q", l.account)
 	if l.source == fromMaster {
 		advice = fmt.Sprintf("mend master_user or master_password, or let the master log in as %q", l.owner())
@@ -115,6 +130,13 @@ func (a *Adapter) refused(l login, err error) error {
 // dial connects and logs in. Where that can be, the mailbox of o is opened in the
 // same flight: Opened.Selected tells.
 func (a *Adapter) dial(ctx context.Context, p *place, l login, o link.Opening) (*link.Conn, link.Opened, error) {
+	if l.tokens != nil {
+		return a.dialWithTokens(ctx, p, l, o)
+	}
+	return a.dialAs(ctx, p, l, o)
+}
+
+func (a *Adapter) dialAs(ctx context.Context, p *place, l login, o link.Opening) (*link.Conn, link.Opened, error) {
 	together := !a.stepwise.Load()
 	conn, opened, err := a.dialOnce(ctx, p, l, o, together)
 	if err != nil && opened.LoggedIn && together { // lost behind that: was it too much at once?
@@ -153,10 +175,16 @@ func (a *Adapter) connect(ctx context.Context, p *place) (*link.Conn, error) {
 func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Opening, together bool) (link.Opened, error) {
 	caps, err := a.greeted(ctx, conn)
 	if err == nil {
-		err = a.checkLogin(conn, caps)
+		err = a.checkLogin(conn, caps, l)
 	}
 	if err != nil {
 		return link.Opened{}, a.explain("asking for capabilities", err)
+	}
+	if l.Token != "" {
+		command, secret, responses, oneLine := a.tokenCommand(caps, l)
+		conn.Conceal(l.Token, secret)
+		o.ID, o.Login, o.Responses = l.id(caps), command, responses
+		return a.fly(ctx, conn, l, o, together && oneLine)
 	}
 	conn.Conceal(l.secrets()...)
 	command, err := a.loginCommand(caps, l)
@@ -172,13 +200,22 @@ func (a *Adapter) logIn(ctx context.Context, conn *link.Conn, l login, o link.Op
 		}
 		return link.Opened{}, a.loginError(l, a.logInStepwise(ctx, conn, l, caps))
 	}
+	o.ID, o.Login = id, command
+	return a.fly(ctx, conn, l, o, together)
+}
+
+// fly logs in with o.Login, and does the rest of o if together is true.
+func (a *Adapter) fly(ctx context.Context, conn *link.Conn, l login, o link.Opening, together bool) (link.Opened, error) {
 	if !together {
-		o = link.Opening{}
+		o = link.Opening{ID: o.ID, Login: o.Login, Responses: o.Responses}
 	}
-	o.ID, o.Login, o.Capability = id, command, together && !a.tells.Load()
+	o.Capability = together && !a.tells.Load()
 	opened, err := conn.Open(ctx, o)
 	if err = cmp.Or(err, opened.Login); err != nil {
 		a.greeting.Store(nil) // it may have another way to log in by now
+		if opened.Challenge != "" {
+			return opened, a.tokenError(l, opened.Challenge, err)
+		}
 		return opened, a.loginError(l, err)
 	}
 	a.tells.Store(opened.Told)
@@ -299,14 +336,20 @@ func (a *Adapter) loginError(l login, err error) error {
 	return a.refused(l, err)
 }
 
-// checkLogin says why no password can be sent to this server.
-func (a *Adapter) checkLogin(conn *link.Conn, caps imap.CapSet) error {
+// checkLogin says why neither a password nor a token can be sent to this server.
+func (a *Adapter) checkLogin(conn *link.Conn, caps imap.CapSet, l login) error {
 	if conn.PreAuth() {
 		// Whoever it takes us for, nobody has checked a password.
 		return a.explainAs(permanent("mail server does not ask for a password", "let the server not greet the gateway with PREAUTH"),
 			"logging in", errors.New("server calls the connection authenticated before any login"))
 	}
+	if l.Token != "" {
+		return a.checkTokenLogin(caps)
+	}
 	if !caps.Has(imap.CapLoginDisabled) || caps.Has(imap.AuthCap(sasl.Plain)) {
+		return nil
+	}
+	if l == (login{}) && tokenMechanism(caps) != "" { // nobody in particular
 		return nil
 	}
 	advice := "let the server offer LOGIN or AUTHENTICATE PLAIN"

@@ -19,11 +19,15 @@ import (
 // need it are as well. Zero fields are left out.
 type Opening struct {
 	ID         string // parameters of ID (RFC 2971), for which the server needs that; its answer is of no interest
-	Login      string // LOGIN or AUTHENTICATE with its arguments, without literals and continuations
+	Login      string // LOGIN or AUTHENTICATE with its arguments, without literals
 	Capability bool   // asks for Capabilities
 	Mailbox    string // the name of the mailbox to open, in UTF-8
 	Write      bool   // by SELECT, not EXAMINE
 	Extent     bool   // asks for the Extent of the mailbox, for which the server needs ESEARCH
+
+	// Responses are what Login answers the server's challenges with, one by one,
+	// as they are sent. A further challenge cancels the login.
+	Responses []string
 
 	// Patience is the longest wait for the beginning of an answer, if it is
 	// less than Limits.Operation.
@@ -35,6 +39,11 @@ type Opened struct {
 	Login    error
 	LoggedIn bool // the login was answered with OK
 	Told     bool // and told capabilities
+
+	// Challenge is the last one that the login met, decoded and cut short; "" is
+	// none.
+	Challenge string
+
 	Select   error
 	Selected bool // opening the mailbox was answered, with OK or not
 	Mailbox  Mailbox
@@ -78,7 +87,7 @@ func (c *Conn) Open(ctx context.Context, o Opening) (Opened, error) {
 		return Opened{}, err
 	}
 	defer c.leaveStream()
-	f := flight{c: c}
+	f := flight{c: c, answers: o.Responses}
 	f.send(o)
 	c.wire.bound(min(cmp.Or(o.Patience, c.limits.Operation), c.limits.Operation))
 	err = f.read()
@@ -89,6 +98,7 @@ func (c *Conn) Open(ctx context.Context, o Opening) (Opened, error) {
 type flight struct {
 	c       *Conn
 	opened  Opened
+	answers []string  // to challenges
 	pending []pending // what is still to be answered, as it was sent
 	probe   *time.Timer
 }
@@ -164,7 +174,7 @@ func (f *flight) read() error {
 		tag, rest := word(line)
 		i := slices.IndexFunc(f.pending, func(p pending) bool { return p.tag == string(tag) })
 		if i < 0 {
-			if string(tag) == "*" && f.data(rest) {
+			if string(tag) == "*" && f.data(rest) || string(tag) == "+" && f.challenged(rest) {
 				continue
 			}
 			if err := f.c.relay(line); err != nil {
@@ -200,6 +210,31 @@ func (f *flight) read() error {
 		}
 	}
 	return nil
+}
+
+// maxChallenge bounds how much of a challenge is kept, in octets.
+const maxChallenge = 1000
+
+// challenged answers a challenge to the login, and reports whether there was one.
+func (f *flight) challenged(challenge []byte) bool {
+	if !f.awaits(toLogIn) || f.answers == nil {
+		return false
+	}
+	answer := "*" // RFC 9051 §6.2.2
+	if len(f.answers) > 0 {
+		answer = f.answers[0]
+		f.answers = f.answers[1:]
+	} else {
+		f.answers = nil // and that is enough
+	}
+	decoded, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(challenge)))
+	if err == nil && len(decoded) > 0 {
+		f.opened.Challenge = f.c.told(string(decoded[:min(len(decoded), maxChallenge)]))
+	}
+	f.c.writing.Lock()
+	defer f.c.writing.Unlock()
+	f.c.write([]byte(answer + "\r\n"))
+	return true
 }
 
 // startProbe has the server asked, after a while, whether it got what it has not
