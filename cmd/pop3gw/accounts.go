@@ -10,6 +10,7 @@ import (
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/account"
+	"pop3gw/gateway/oauth"
 )
 
 var (
@@ -33,6 +34,7 @@ type accounts struct {
 type generation struct {
 	directory *account.Directory
 	adapters  map[string]*builtAdapter
+	providers map[string]*oauth.Provider
 	users     int // the sessions that have it, and one while it is in force
 }
 

@@ -12,6 +12,7 @@ import (
 	"pop3gw/adapters/imap"
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
+	"pop3gw/gateway/oauth"
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
 	"pop3gw/gateway/uidl"
@@ -29,6 +30,7 @@ type service struct {
 	locks        *gateway.Locks // of all adapters there ever are
 	servers      *imap.Servers  // the same
 	stores       stores
+	keeper       *oauth.Keeper
 	log          *slog.Logger
 	level        *slog.LevelVar // of log; nil where it is fixed
 }
@@ -75,7 +77,7 @@ func (c logConfig) level() (level slog.Level) {
 // stores are the service's from then on. The error is one for each mistake, joined.
 func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 	s := &service{config: c, started: c, certificates: new(certificates), accounts: &accounts{log: log},
-		locks: new(gateway.Locks), servers: new(imap.Servers), stores: kept, log: log}
+		locks: new(gateway.Locks), servers: new(imap.Servers), stores: kept, keeper: c.keeper(kept, log), log: log}
 	s.locks.SetPolicy(c.Lock.policy())
 	hostname, hostnameErr := c.hostname()
 	next, err := c.prepare(s)
@@ -157,9 +159,11 @@ func (c *config) generation(s *service) (*generation, error) {
 		}
 		g.adapters[name] = built
 	}
-	err := errors.Join(errs...)
+	var err error
+	g.providers, err = c.providers()
+	err = errors.Join(append(errs, err)...)
 	if err == nil {
-		g.directory, err = c.directory(g.adapters, s.log)
+		g.directory, err = c.directory(g.adapters, g.providers, s.keeper, s.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.accounts.discard(g))

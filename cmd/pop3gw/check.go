@@ -43,7 +43,12 @@ itself. With --offline files alone are read, and no port and no server is tried.
 			if err != nil {
 				return usageError{err}
 			}
-			s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
+			log := slog.New(slog.DiscardHandler)
+			durable, err := c.openDurable(log)
+			if err != nil {
+				return err
+			}
+			s, err := c.build(stores{durable: durable}, log)
 			if err != nil {
 				return usageError{err}
 			}
@@ -136,6 +141,7 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	if r.offline {
 		return
 	}
+	c.checkProviders(ctx, s, r)
 	for _, name := range c.adapterNames() {
 		checker, ok := s.accounts.current.adapters[name].Adapter.(gateway.Checker)
 		if !ok {

@@ -13,6 +13,7 @@ import (
 	"pop3gw/adapters/imap"
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
+	"pop3gw/gateway/oauth"
 )
 
 const defaultConfigFile = "/etc/pop3gw/config.toml"
@@ -25,6 +26,7 @@ type config struct {
 	Adapters  map[string]toml.Primitive `toml:"adapters"`
 	Users     []userConfig              `toml:"users"`
 	Routes    []routeConfig             `toml:"routes"`
+	OAuth     map[string]oauth.Options  `toml:"oauth"`
 	Login     loginConfig               `toml:"login"`
 	Limits    gateway.Limits            `toml:"limits"`
 	Lock      lockConfig                `toml:"lock"`
@@ -85,6 +87,8 @@ type userConfig struct {
 	UpstreamUser         string `toml:"upstream_user"`
 	UpstreamPassword     string `toml:"upstream_password"`
 	UpstreamPasswordFile string `toml:"upstream_password_file"`
+	OAuth                string `toml:"oauth"`
+	OAuthUser            string `toml:"oauth_user"`
 	gateway.Policy
 }
 
@@ -92,6 +96,7 @@ type routeConfig struct {
 	Users      string `toml:"users"`
 	Adapter    string `toml:"adapter"`
 	PasswdFile string `toml:"passwd_file"`
+	OAuth      string `toml:"oauth"`
 	gateway.Policy
 }
 
@@ -106,7 +111,8 @@ type lockConfig struct {
 }
 
 type stateConfig struct {
-	URL string `toml:"url"`
+	URL     string `toml:"url"`
+	KeyFile string `toml:"key_file"`
 }
 
 type adminConfig struct {

@@ -200,12 +200,30 @@ func TestWrongConfigurations(t *testing.T) {
 		{"route that is never reached", `users = "*@example.org"`, `users = "*"`, `config.toml:31: routes.users: route "*": no name gets here, since entry 1 ("*") takes them all: change the order or remove one`},
 		{"Maildir without a passwd-file", `passwd_file = "users"`, ``, `config.toml:26: routes.passwd_file: route "*@example.org": it is missing, and the adapter cannot check passwords: add it`},
 		{"Maildir without a password", `password = "{PLAIN}1"`, ``, `config.toml:19: users.password: user "one": it is missing, and the adapter cannot check one: make a hash with "pop3gw passwd"`},
-		{"upstream password missing", `adapter = "files"`, `adapter = "office"`, `config.toml:19: users.upstream_password_file: user "one": it is missing: add it, or remove password so that the client's own password logs in upstream`},
+		{"upstream password missing", `adapter = "files"`, `adapter = "office"`, `config.toml:19: users.upstream_password_file: user "one": it is missing: add it (or oauth), or remove password so that the client's own password logs in upstream`},
 		{"upstream password of no use", `password = "{PLAIN}1"`, "password = \"{PLAIN}1\"\nupstream_password = \"x\"", `config.toml:22: users.upstream_password: user "one": the adapter does not log in anywhere: remove it`},
 		{"password and file", `password = "{PLAIN}1"`, "password = \"{PLAIN}1\"\npassword_file = \"secret\"", `config.toml:21: users.password: found this and password_file; set one of them`},
 		{"missing secret", `password = "{PLAIN}1"`, `password_file = "none"`, `config.toml:21: users.password_file: open none: no such file or directory; it must be a file that the gateway's user (uid 0) can read`},
 		{"empty secret", `password = "{PLAIN}1"`, `password_file = "empty"`, `config.toml:21: users.password_file: the first line of empty is empty; it must hold the secret`},
 		{"missing upstream secret", `name = "two"`, "name = \"two\"\nupstream_password_file = \"none\"", `config.toml:25: users.upstream_password_file: open none: no such file or directory; it must be a file that the gateway's user (uid 0) can read`},
+
+		{"no such provider", `name = "two"`, "name = \"two\"\noauth = \"google\"", `config.toml:25: users.oauth: found "google"; there is no provider: add a table [oauth.google]`},
+		{"another provider", "name = \"two\"\nadapter = \"office\"", "name = \"two\"\nadapter = \"office\"\noauth = \"google\"\n[oauth.microsoft]\nclient_id = \"x\"", `config.toml:26: users.oauth: found "google"; [oauth] has: microsoft`},
+		{"provider of a route", `users = "*@example.org"`, "users = \"*@example.org\"\noauth = \"google\"", `config.toml:28: routes.oauth: found "google"; there is no provider: add a table [oauth.google]`},
+		{"provider without a state", "name = \"two\"\nadapter = \"office\"", "name = \"two\"\npassword = \"{PLAIN}x\"\nadapter = \"office\"\noauth = \"google\"\n[oauth.google]\nclient_id = \"x\"", `config.toml: state.url: missing; users authorise the gateway at "google", and it must keep that somewhere`},
+		{"tokens without a password", "name = \"two\"\nadapter = \"office\"", "name = \"two\"\nadapter = \"office\"\noauth = \"google\"\n[oauth.google]\nclient_id = \"x\"\n[state]\nurl = \"file:///tmp\"", `config.toml:23: users.password: user "two": it is missing, so that anybody could log in with the token: make a hash with "pop3gw passwd"`},
+		{"provider that lacks all", "", "[oauth.here]\n", "config.toml:35: oauth.here.client_id: missing; it is what the provider calls the gateway, once that is registered there\n" +
+			`config.toml:35: oauth.here.token_url: missing; set it, or preset = "google" or "microsoft"; "here" is no preset` + "\n" +
+			"config.toml:35: oauth.here.scopes: missing; they are what the gateway asks the provider for"},
+		{"no such grant", "", "[oauth.google]\ngrant = \"password\"\n", `config.toml:36: oauth.google.grant: found "password"; allowed are "user", "client_credentials", "service_account"`},
+		{"unknown key of a provider", "", "[oauth.google]\nclient = \"x\"\n", `config.toml:36: oauth.google.client: unknown key; did you mean "client_id"?`},
+		{"provider that is no table", "", "[oauth]\ngoogle = 1\n", `config.toml:36: oauth.google: found 1; wanted is one table, [oauth.google]`},
+		{"tenant of another", "", "[oauth.google]\nclient_id = \"x\"\ntenant = \"y\"\n", `config.toml:37: oauth.google.tenant: found "y"; it is for preset = "microsoft" alone`},
+		{"secret in two places", "", "[oauth.google]\nclient_id = \"x\"\nclient_secret = \"y\"\nclient_secret_file = \"secret\"\n", `config.toml:37: oauth.google.client_secret: found this and client_secret_file; set one of them`},
+		{"no service account", "", "[oauth.google]\ngrant = \"service_account\"\nservice_account_file = \"none\"\n", `config.toml:37: oauth.google.service_account_file: open none: no such file or directory; it must be a file that the gateway's user (uid 0) can read`},
+		{"address in clear text", "", "[oauth.google]\nclient_id = \"x\"\ntoken_url = \"http://id.example.org/\"\n", `config.toml:37: oauth.google.token_url: found "http://id.example.org/"; allowed is an address that begins with https://`},
+		{"grant of nobody", `name = "two"`, "name = \"two\"\noauth_user = \"x\"", `config.toml:25: users.oauth_user: found "x" without oauth; add the name of a provider, or remove it`},
+		{"key of no state", "", "[state]\nkey_file = \"x\"\n", `config.toml:36: state.key_file: found "x" without url; set url, or remove it`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			text := change(t, goodConfig, tt.old, tt.new)

@@ -21,7 +21,10 @@ var withoutDefault = []string{
 	"adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "adapters.maildir.trash_mailbox",
-	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "login.default_domain", "state.url",
+	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "login.default_domain", "state.url", "state.key_file",
+	"users.oauth", "users.oauth_user", "routes.oauth", "oauth.preset", "oauth.tenant", "oauth.client_secret", "oauth.client_secret_file",
+	"oauth.service_account_file", "oauth.scopes", "oauth.auth_url", "oauth.token_url", "oauth.device_url", "oauth.revoke_url", "oauth.issuer",
+	"oauth.keys_url", "oauth.redirect_url", "oauth.ca_file",
 	"admin.address", "admin.token", "admin.token_file",
 }
 
@@ -43,6 +46,9 @@ func exampleKeys(text string, each func(line int, path string, commented bool)) 
 	for i, line := range strings.Split(text, "\n") {
 		if m := tableLine.FindStringSubmatch(line); m != nil {
 			table = m[2] + "."
+			if strings.HasPrefix(table, "oauth.") {
+				table = "oauth."
+			}
 		} else if m := keyLine.FindStringSubmatch(line); m != nil {
 			if m[2] == "type" {
 				table = "adapters." + strings.Trim(m[3], `"`) + "."
@@ -65,6 +71,10 @@ func allKeys(path string, t reflect.Type) []string {
 		case reflect.Struct:
 			keys = append(keys, allKeys(path+f.key+".", typ)...)
 		case reflect.Map:
+			if typ.Elem() != primitive {
+				keys = append(keys, allKeys(path+f.key+".", typ.Elem())...)
+				continue
+			}
 			for kind, table := range adapterTables {
 				keys = append(keys, allKeys(path+f.key+"."+kind+".", table)...)
 			}

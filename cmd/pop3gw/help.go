@@ -86,6 +86,8 @@ func writeKeys(b *strings.Builder, heading string, t reflect.Type) {
 	var tables []func()
 	for _, f := range fieldsOf(t) {
 		switch {
+		case f.typ.Kind() == reflect.Map && f.typ.Elem() != primitive:
+			tables = append(tables, func() { writeKeys(b, "["+f.key+".NAME]", f.typ.Elem()) })
 		case f.typ.Kind() == reflect.Map:
 			for _, kind := range []string{"imap", "maildir"} {
 				tables = append(tables, func() {

@@ -9,7 +9,7 @@ import (
 
 // liveKeys are the tables of the configuration that SIGHUP puts in force as a
 // whole. It takes all of [[listeners]] but the addresses, and of [log] the level.
-var liveKeys = []string{"adapters", "users", "routes", "login", "tls", "lock"}
+var liveKeys = []string{"adapters", "users", "routes", "login", "oauth", "tls", "lock"}
 
 // reload reads the configuration again and puts in force what can be replaced
 // without ending a session; the rest is named in the log. Of a configuration that

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // The structs of the configuration are its schema. A file is held against them
@@ -23,6 +25,9 @@ var adapterTables = map[string]reflect.Type{
 	"maildir": reflect.TypeFor[maildirTable](),
 	"imap":    reflect.TypeFor[imapTable](),
 }
+
+// primitive is the type of tables whose schema depends on their type key.
+var primitive = reflect.TypeFor[toml.Primitive]()
 
 // field is a key of a table.
 type field struct {
@@ -101,14 +106,18 @@ func (s *source) checkValue(path string, value any, t reflect.Type) error {
 		return s.checkTable(path+".", table, t)
 	case reflect.Slice:
 		return s.checkList(path, value, t.Elem())
-	case reflect.Map: // [adapters] alone
+	case reflect.Map: // [adapters] and [oauth]
 		tables, ok := value.(map[string]any)
 		if !ok {
 			return wrong(fmt.Sprintf("tables [%s.NAME]", path))
 		}
 		var errs []error
 		for _, name := range slices.Sorted(maps.Keys(tables)) {
-			errs = append(errs, s.checkAdapter(path+"."+name, tables[name]))
+			if t.Elem() != primitive {
+				errs = append(errs, s.checkValue(path+"."+name, tables[name], t.Elem()))
+			} else {
+				errs = append(errs, s.checkAdapter(path+"."+name, tables[name]))
+			}
 		}
 		return errors.Join(errs...)
 	}

@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"pop3gw/gateway/account"
+	"pop3gw/gateway/oauth"
 )
 
 // directory makes of [[users]] and [[routes]] who may log in, and where the
 // mail lies. It reads the secret files of users, but no passwd-file.
-func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) (*account.Directory, error) {
+func (c *config) directory(adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, log *slog.Logger) (*account.Directory, error) {
 	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log}
 	key, err := c.saltKey()
 	d.SaltKey = key
@@ -28,10 +29,12 @@ func (c *config) directory(adapters map[string]*builtAdapter, log *slog.Logger) 
 		d.Users = append(d.Users, account.User{
 			Name: u.Name, Password: password, Target: c.target(u.Adapter, adapters),
 			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword, Policy: u.Policy,
+			MakeTokens: tokenMaker(providers[u.OAuth], u.OAuthUser, keeper),
 		})
 	}
 	for _, r := range c.Routes {
-		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile), Policy: r.Policy})
+		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile), Policy: r.Policy,
+			MakeTokens: tokenMaker(providers[r.OAuth], "", keeper)})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (c *config) check() error {
 	}
 	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin())
 	_, err := c.stateFolder()
-	errs = append(errs, err)
+	errs = append(errs, err, c.checkOAuth())
 	errs = append(errs, c.checkForms()...)
 	return errors.Join(errs...)
 }

@@ -61,12 +61,18 @@ type User struct {
 	UpstreamUser, UpstreamPassword string
 
 	// Tokens, where it is not nil, makes what UpstreamUser logs in with, in place
-	// of UpstreamPassword.
-	Tokens gateway.Tokens
+	// of UpstreamPassword. It then needs a Password. MakeTokens, where it is not
+	// nil, makes Tokens.
+	Tokens     gateway.Tokens
+	MakeTokens TokenMaker
 
 	// Policy is what becomes of the user's mail, in place of the adapter's.
 	Policy gateway.Policy
 }
+
+// TokenMaker returns what makes tokens for a login name in its normal form, whose
+// mail is that of upstream at the store.
+type TokenMaker func(name, upstream string) gateway.Tokens
 
 // String and LogValue leave the secrets out.
 func (u User) String() string       { return fmt.Sprintf("user %q", u.Name) }
@@ -83,6 +89,10 @@ type Route struct {
 	// client's is passed on once it was verified: the file then says who may
 	// use POP3, and both have the same passwords.
 	PasswdFile string
+
+	// MakeTokens, where it is not nil, makes the tokens that the gateway logs in
+	// with. It then needs a PasswdFile.
+	MakeTokens TokenMaker
 
 	// Policy is what becomes of the mail of the users, in place of the adapter's.
 	Policy gateway.Policy

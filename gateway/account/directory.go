@@ -37,7 +37,7 @@ type route struct {
 
 // forwards reports whether the client's password goes on to the store.
 func (r *route) forwards() bool {
-	return r.Target.ChecksPasswords && !r.Target.MasterUser
+	return r.Target.ChecksPasswords && !r.Target.MasterUser && r.MakeTokens == nil
 }
 
 // Login implements gateway.Accounts.

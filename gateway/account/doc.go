@@ -13,10 +13,12 @@
 //	checked by     target           User                  Password
 //	own hash       any              UpstreamUser          UpstreamPassword
 //	own hash       master user      UpstreamUser          "", not forwarded
+//	own hash       any, User.Tokens UpstreamUser          a token, not forwarded
 //	the store      User             UpstreamUser          the client's
 //	the store      Route            the login name        the client's
 //	passwd-file    Route            the login name        the client's, verified
 //	passwd-file    master user      the login name        "", not forwarded
+//	passwd-file    Route.Tokens     the login name        a token, not forwarded
 //
 // Where the store checks the password, a client's bearer token goes on in its
 // place (Token). Neither is forwarded empty, so that both being "" always means

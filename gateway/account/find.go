@@ -128,6 +128,9 @@ func (d *Directory) findRouted(r *route, name, folder string) (*entry, error) {
 	if r.Target.ChecksPasswords {
 		e.upstream = gateway.Credentials{User: name}
 		e.forward = r.forwards()
+		if r.MakeTokens != nil {
+			e.tokens = r.MakeTokens(name, name)
+		}
 	}
 	if r.file == nil {
 		return e, nil

@@ -107,9 +107,18 @@ func (d *Directory) newUser(u User) (*user, *ConfigError) {
 		return nil, &ConfigError{Key: key, Err: fmt.Errorf("user %q: "+format, append([]any{name}, args...)...)}
 	}
 	t := u.Target
+	tokens := u.Tokens != nil || u.MakeTokens != nil
 	switch {
 	case t.Adapter == nil:
 		return wrong("adapter", "no adapter is named")
+	case tokens && !t.ChecksPasswords:
+		return wrong("oauth", "the adapter does not log in anywhere: remove it")
+	case tokens && t.MasterUser:
+		return wrong("oauth", "the adapter logs in with master_user: remove one of the two")
+	case tokens && u.UpstreamPassword != "":
+		return wrong("oauth", "there is an upstream password as well: remove one of the two")
+	case tokens && u.Password == "":
+		return wrong("password", "it is missing, so that anybody could log in with the token: "+passwdHint)
 	case u.Password == "" && t.MasterUser:
 		return wrong("password", "it is missing, and the adapter logs in with master_user without asking for one: "+passwdHint)
 	case u.Password == "" && !t.ChecksPasswords:
@@ -122,13 +131,16 @@ func (d *Directory) newUser(u User) (*user, *ConfigError) {
 		return wrong("upstream_password_file", "the adapter does not log in anywhere: remove it")
 	case t.MasterUser && u.UpstreamPassword != "":
 		return wrong("upstream_password_file", "the adapter logs in with master_user: remove one of the two")
-	case u.Password != "" && t.ChecksPasswords && !t.MasterUser && u.UpstreamPassword == "" && u.Tokens == nil:
-		return wrong("upstream_password_file", "it is missing: add it, or remove password so that the client's own password logs in upstream")
+	case u.Password != "" && t.ChecksPasswords && !t.MasterUser && u.UpstreamPassword == "" && !tokens:
+		return wrong("upstream_password_file", "it is missing: add it (or oauth), or remove password so that the client's own password logs in upstream")
 	}
 	made := &user{User: u}
 	made.Name = name
 	if made.UpstreamUser == "" {
 		made.UpstreamUser = name
+	}
+	if u.MakeTokens != nil {
+		made.Tokens = u.MakeTokens(name, made.UpstreamUser)
 	}
 	if u.Password != "" {
 		made.secret, err = parseSecret(u.Password)
@@ -156,6 +168,12 @@ func checkRoute(r Route, earlier []Route) *ConfigError {
 	switch {
 	case r.Target.Adapter == nil:
 		return wrong("adapter", "no adapter is named")
+	case r.MakeTokens != nil && !r.Target.ChecksPasswords:
+		return wrong("oauth", "the adapter does not log in anywhere: remove it")
+	case r.MakeTokens != nil && r.Target.MasterUser:
+		return wrong("oauth", "the adapter logs in with master_user: remove one of the two")
+	case r.MakeTokens != nil && r.PasswdFile == "":
+		return wrong("passwd_file", "it is missing, so that anybody could log in with the token: add it")
 	case r.PasswdFile == "" && r.Target.MasterUser:
 		return wrong("passwd_file", "it is missing, and the adapter logs in with master_user without asking for a password: add it")
 	case r.PasswdFile == "" && !r.Target.ChecksPasswords:

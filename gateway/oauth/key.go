@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -78,7 +79,7 @@ func MakeKey(path string) (*Key, error) {
 	}
 	defer os.Remove(f.Name())
 	_, err = fmt.Fprintf(f, "%s%s\n", keyPrefix, base64.StdEncoding.EncodeToString(k.secret[:]))
-	err = errors.Join(err, f.Chmod(keyFilePerm), f.Sync(), f.Close())
+	err = errors.Join(err, giveToOwner(f, filepath.Dir(path)), f.Chmod(keyFilePerm), f.Sync(), f.Close())
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +91,19 @@ func MakeKey(path string) (*Key, error) {
 		return nil, err
 	}
 	return k, syncFolder(filepath.Dir(path))
+}
+
+// giveToOwner has a file that root makes be the one's whose folder it is in: a
+// command that an administrator types must not lock the gateway out.
+func giveToOwner(f *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		return f.Chown(int(owner.Uid), int(owner.Gid))
+	}
+	return nil
 }
 
 func syncFolder(path string) error {

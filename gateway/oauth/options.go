@@ -36,7 +36,7 @@ type Options struct {
 	// ServiceAccountFile names the key of a service account, in Google's JSON.
 	// New does not read it: ServiceAccount is its content.
 	ServiceAccountFile string `toml:"service_account_file"`
-	ServiceAccount     []byte `toml:"-"`
+	ServiceAccount     []byte
 
 	// Scopes are what the gateway asks for.
 	Scopes []string `toml:"scopes"`

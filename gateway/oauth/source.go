@@ -21,6 +21,16 @@ type source struct {
 
 var _ gateway.Tokens = (*source)(nil)
 
+// Source tells of tokens that a Keeper makes by which provider, of which grant and
+// for which mailbox that is.
+func Source(tokens gateway.Tokens) (p *Provider, name, user string, ok bool) {
+	s, ok := tokens.(*source)
+	if !ok {
+		return nil, "", "", false
+	}
+	return s.provider, s.name, s.user, true
+}
+
 // Authorization implements gateway.Tokens.
 func (s *source) Authorization(ctx context.Context) (string, error) {
 	g, _, err := s.current(ctx, s.keeper.hold(s))
@@ -92,25 +102,25 @@ func (s *source) current(ctx context.Context, h *held) (g *Grant, revision int64
 	if g, err = s.keeper.open(ctx, s.name, value); err != nil {
 		return nil, 0, err
 	}
-	if err := s.fits(g); err != nil {
+	if err := s.provider.Fits(g); err != nil {
 		return nil, 0, err
 	}
 	h.set(g, stored, false)
 	return g, stored, nil
 }
 
-// fits says why a grant is of no use for the provider as it is configured.
-func (s *source) fits(g *Grant) error {
+// Fits says why a grant is of no use for the provider as it is configured.
+func (p *Provider) Fits(g *Grant) error {
 	wrong := ""
 	switch {
-	case g.Provider != s.provider.name:
-		wrong = fmt.Sprintf("it was authorised at %q, and its provider is %q now", g.Provider, s.provider.name)
-	case g.Client != s.provider.options.ClientID:
+	case g.Provider != p.name:
+		wrong = fmt.Sprintf("it was authorised at %q, and its provider is %q now", g.Provider, p.name)
+	case g.Client != p.options.ClientID:
 		wrong = fmt.Sprintf("it was authorised for another client_id than that in [oauth.%s]", g.Provider)
 	default:
 		return nil
 	}
-	return &Error{Provider: s.provider.name, Doing: "using the authorisation", Kind: Consent, detail: wrong}
+	return &Error{Provider: p.name, Doing: "using the authorisation", Kind: Consent, detail: wrong}
 }
 
 // renew gets another token. Those who wait for it get its error.
