@@ -319,3 +319,13 @@ func (s *Server) scopesOf(r *http.Request) []string {
 	}
 	return slices.DeleteFunc(asked, func(scope string) bool { return !slices.Contains(s.Granted, scope) })
 }
+
+// Token is an access token for a user's mail, as a mail program of their own would
+// have it.
+func (s *Server) Token(user string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token := s.secret("access")
+	s.access[token] = &issued{user: user, scopes: []string{MailScope}, expiry: time.Now().Add(s.Lifetime)}
+	return token
+}

@@ -1,0 +1,310 @@
+//go:build real
+
+package real
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"pop3gw/gateway/oauth/oauthtest"
+)
+
+// startTokenDovecot runs Dovecot with a passdb that asks the provider what a token
+// is worth (RFC 7662).
+func startTokenDovecot(t testing.TB, provider *oauthtest.Server) *dovecot {
+	t.Helper()
+	config := filepath.Join(folder(t), "oauth2.conf")
+	write(t, config, fmt.Sprintf(`introspection_url = %s/introspect
+introspection_mode = post
+username_attribute = username
+active_attribute = active
+active_value = true
+timeout_msecs = 5000
+`, provider.URL), 0o644)
+	return startDovecotWith(t, fmt.Sprintf(`
+auth_mechanisms = plain login oauthbearer xoauth2
+passdb {
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = %s
+}
+`, config))
+}
+
+// as runs pop3gw as the gateway's user.
+func (g *gateway) command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, append(args, "--config", g.config)...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: mailUID, Gid: mailUID}}
+	return cmd
+}
+
+// authorise has a user authorise the gateway as on a headless host: the browser is
+// elsewhere, and its last address is pasted.
+func (g *gateway) authorise(t testing.TB, provider *oauthtest.Server, name string) {
+	t.Helper()
+	cmd := g.command(t, "oauth", "login", "--browser", name)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	var shown strings.Builder
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		shown.WriteString(line + "\n")
+		if strings.HasPrefix(line, provider.URL) {
+			fmt.Fprintln(in, provider.Browse(t, line))
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("oauth login %s: %v\n%s", name, err, &shown)
+	}
+}
+
+// tryLogin logs in and returns the client, or the reply that refused it.
+func tryLogin(t testing.TB, addr, user string) (*pop3, error) {
+	t.Helper()
+	c, err := dialPOP3(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.conn.Close() })
+	if _, err := c.command("USER %s", user); err != nil {
+		return nil, err
+	}
+	if _, err := c.command("PASS %s", password); err != nil {
+		c.conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func refusedWith(t testing.TB, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the client gets %v, want %q", err, want)
+	}
+}
+
+// Dovecot takes no password of these users. The gateway reads their mail with
+// tokens that Dovecot has the provider check, through their expiry and their end.
+func TestOAuth(t *testing.T) {
+	provider := oauthtest.Start(t)
+	provider.User = "alice"
+	provider.Lifetime = 2 * time.Second
+	d := startTokenDovecot(t, provider)
+	const content = "the content of a message is nobody's business"
+	message := func(to string) []byte {
+		return []byte("From: a@example.org\r\nTo: " + to + "\r\nSubject: x\r\n\r\n" + content + "\r\n")
+	}
+	robot := filepath.Join(folder(t), "robot.json")
+	write(t, robot, string(provider.ServiceAccount()), 0o644)
+	o := provider.Options()
+	g := startGateway(t, d, fmt.Sprintf(`
+[[users]]
+name = "scanner"
+password = "{PLAIN}%[1]s"
+adapter = "office"
+oauth = "idp"
+upstream_user = "alice"
+[[users]]
+name = "robot"
+password = "{PLAIN}%[1]s"
+adapter = "office"
+oauth = "robot"
+upstream_user = "bob"
+[oauth.idp]
+client_id = %[2]q
+client_secret = %[3]q
+scopes = [%[4]q, "offline_access", "openid", "email"]
+auth_url = %[5]q
+token_url = %[6]q
+revoke_url = %[7]q
+issuer = %[8]q
+keys_url = %[9]q
+[oauth.robot]
+grant = "service_account"
+service_account_file = %[10]q
+scopes = [%[4]q]
+[log]
+level = "debug"
+`, password, o.ClientID, o.ClientSecret, oauthtest.MailScope, o.AuthURL, o.TokenURL, o.RevokeURL, o.Issuer, o.KeysURL, robot))
+	d.deliver(t, "alice", message("alice"), message("alice"))
+	d.deliver(t, "bob", message("bob"))
+
+	_, err := tryLogin(t, g.addr(), "scanner")
+	refusedWith(t, err, "[AUTH] the gateway was not authorised to read this mailbox, authorise it")
+	g.authorise(t, provider, "scanner")
+
+	// While tokens end every two seconds, and connections are not kept: each
+	// session has a token that Dovecot takes.
+	deadline := time.Now().Add(30 * time.Second)
+	sessions := 0
+	for ; provider.Count("refresh_token") < 3; sessions++ {
+		c, err := tryLogin(t, g.addr(), "scanner")
+		if err != nil {
+			t.Fatalf("session %d, after %d refreshes: %v", sessions+1, provider.Count("refresh_token"), err)
+		}
+		if got := c.retrieve(t, 1); !strings.Contains(string(got), content) {
+			t.Fatalf("RETR 1: %q", got)
+		}
+		if _, err := c.command("QUIT"); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d refreshes in %d sessions", provider.Count("refresh_token"), sessions)
+		}
+	}
+	if provider.Count("reused") > 0 {
+		t.Error("a refresh token was used twice")
+	}
+	t.Logf("%d sessions, %d refreshes", sessions, provider.Count("refresh_token"))
+	provider.Change(func(s *oauthtest.Server) { s.Lifetime = time.Hour })
+
+	// Deletion, and a restart.
+	c, err := tryLogin(t, g.addr(), "scanner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"DELE 2", "QUIT"} {
+		if _, err := c.command("%s", command); err != nil {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+	compare(t, "alice's mail", d.stored(t, "alice"), [][]byte{message("alice")})
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	logs := g.log.String()
+	g.start(t)
+	if c, err = tryLogin(t, g.addr(), "scanner"); err != nil {
+		t.Errorf("after a restart: %v", err)
+	} else {
+		c.command("QUIT")
+	}
+
+	// Without anybody's consent, for the mailbox of one user.
+	if c, err = tryLogin(t, g.addr(), "robot"); err != nil {
+		t.Errorf("with a service account: %v", err)
+	} else {
+		if text, err := c.command("STAT"); err != nil || !strings.HasPrefix(text, "1 ") {
+			t.Errorf("with a service account: STAT %s, %v", text, err)
+		}
+		c.command("QUIT")
+	}
+
+	// A client that has a token of its own.
+	for token, want := range map[string]string{provider.Token("bob"): "", provider.Token("alice"): "[AUTH]", "wrong-token": "[AUTH]"} {
+		for _, response := range []string{
+			"XOAUTH2 " + encode("user=bob\x01auth=Bearer "+token+"\x01\x01"),
+			"OAUTHBEARER " + encode("n,a=bob,\x01auth=Bearer "+token+"\x01\x01"),
+		} {
+			c, err := dialPOP3(g.addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			mechanism, _, _ := strings.Cut(response, " ")
+			err = c.bearer(response)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s: the client gets %v, want %q", mechanism, err, want)
+			}
+			c.conn.Close()
+		}
+	}
+
+	// The provider ends it. The connection that was kept does not outlive a new
+	// login at the store; what is told is how to go on.
+	g.kill()
+	logs += g.log.String()
+	g.start(t)
+	provider.RevokeUser("alice")
+	for range 2 {
+		_, err = tryLogin(t, g.addr(), "scanner")
+		refusedWith(t, err, "[SYS/PERM] mail server does not let the gateway in")
+	}
+	g.authorise(t, provider, "scanner")
+	if c, err = tryLogin(t, g.addr(), "scanner"); err != nil {
+		t.Errorf("after another consent: %v", err)
+	} else {
+		c.command("QUIT")
+	}
+	out, err := g.command(t, "oauth", "revoke", "scanner").CombinedOutput()
+	if err != nil || string(out) != "Revoked, and removed.\n" {
+		t.Errorf("revoke: %s, %v", out, err)
+	}
+	_, err = tryLogin(t, g.addr(), "scanner")
+	refusedWith(t, err, "[AUTH] the gateway was not authorised")
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	logs += g.log.String()
+	if !regexp.MustCompile(`run \\"pop3gw oauth login scanner\\"|pop3gw oauth login scanner`).MatchString(logs) {
+		t.Error("the log does not say what to type")
+	}
+	secrets := append(provider.Secrets(), password, content)
+	for _, secret := range secrets {
+		for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
+			if strings.Contains(logs, form) {
+				t.Errorf("the log, with level debug, has %.20q", secret)
+			}
+		}
+	}
+	if len(secrets) < 20 || len(logs) < 2000 {
+		t.Errorf("%d secrets were looked for in %d octets of a log", len(secrets), len(logs))
+	}
+}
+
+func encode(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// bearer logs in by AUTH with an initial response of its own line, and answers the
+// challenge that says why it was refused.
+func (c *pop3) bearer(auth string) error {
+	mechanism, response, _ := strings.Cut(auth, " ")
+	if _, err := io.WriteString(c.conn, "AUTH "+mechanism+" "+response+"\r\n"); err != nil {
+		return err
+	}
+	c.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	line, err := c.r.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(line, "+ ") {
+		if _, err := io.WriteString(c.conn, "AQ==\r\n"); err != nil {
+			return err
+		}
+		if line, err = c.r.ReadString('\n'); err != nil {
+			return err
+		}
+	}
+	if strings.HasPrefix(line, "+OK") {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errRefused, strings.TrimSpace(line))
+}
