@@ -118,7 +118,7 @@ func (a *Adapter) refused(l login, err error) error {
 		return gateway.Refused(a.cause(diagnosis{}, "logging in", err))
 	}
 	if l.source == fromTokens {
-		return a.tokenRefused(l, "", err)
+		return a.tokenRefused(l, err)
 	}
 	advice := fmt.Sprintf("mend upstream_user or upstream_password of user %q", l.account)
 	if l.source == fromMaster {

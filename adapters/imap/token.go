@@ -107,8 +107,9 @@ func (a *Adapter) dialWithTokens(ctx context.Context, p *place, l login, o link.
 	return a.dialAs(ctx, p, l, o)
 }
 
-// tokenError is loginError where the server has said why by a challenge. BAD is
-// from servers that take what was sent behind the login for the answer to it.
+// tokenError is loginError where the server has said why by a challenge. How it
+// ends the login says less: some take what was sent behind it for the answer to
+// that.
 func (a *Adapter) tokenError(l login, challenge string, err error) error {
 	e, ok := errors.AsType[*imap.Error](err)
 	if !ok {
@@ -117,19 +118,21 @@ func (a *Adapter) tokenError(l login, challenge string, err error) error {
 	if d := diagnoseAnswer(string(e.Code), e.Text); d != unexplained && d.code == gateway.CodeSysTemp {
 		return a.explainAs(d, "logging in", err)
 	}
-	if l.source == fromClient {
-		return a.refused(l, err)
+	var told struct{ Status, Scope string } // RFC 7628 §3.2.2
+	json.Unmarshal([]byte(challenge), &told)
+	refusal := fmt.Errorf("%w, status %.40q", errTokenRefused, told.Status)
+	if l.source == fromTokens && told.Scope != "" {
+		refusal = fmt.Errorf("%w, needed is the scope %.200q", refusal, told.Scope)
 	}
-	return a.tokenRefused(l, challenge, err)
+	return a.refused(l, refusal)
 }
 
 // tokenRefused is the error for a token of the gateway that the server does not
-// take, with its challenge if there was one.
-func (a *Adapter) tokenRefused(l login, challenge string, err error) error {
+// take.
+func (a *Adapter) tokenRefused(l login, err error) error {
 	advice := fmt.Sprintf("upstream_user of user %q must be a mailbox that may use IMAP, and that whoever has authorised the gateway may read (%q)", l.account, l.owner())
-	var told struct{ Status, Scope string } // RFC 7628 §3.2.2
-	if json.Unmarshal([]byte(challenge), &told) == nil && told.Scope != "" {
-		advice += fmt.Sprintf("; the token needs the scope %.200q", told.Scope)
+	if !errors.Is(err, errTokenRefused) {
+		err = fmt.Errorf("%w: %w", errTokenRefused, err)
 	}
-	return a.explainAs(permanent("mail server does not let the gateway in", advice), "logging in", fmt.Errorf("%w: %w", errTokenRefused, err))
+	return a.explainAs(permanent("mail server does not let the gateway in", advice), "logging in", err)
 }

@@ -41,7 +41,14 @@ passdb {
 `, config))
 }
 
-// as runs pop3gw as the gateway's user.
+// unkept is a store to which no connection is kept, so that each session logs in.
+type unkept struct{ *dovecot }
+
+func (u unkept) adapter() string {
+	return imapAdapter(u.port, "tls = \"none\"\nkeep_connections = \"0s\"")
+}
+
+// command is pop3gw with the gateway's configuration and as its user.
 func (g *gateway) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := binary()
@@ -127,7 +134,7 @@ func TestOAuth(t *testing.T) {
 	robot := filepath.Join(folder(t), "robot.json")
 	write(t, robot, string(provider.ServiceAccount()), 0o644)
 	o := provider.Options()
-	g := startGateway(t, d, fmt.Sprintf(`
+	g := startGateway(t, unkept{d}, fmt.Sprintf(`
 [[users]]
 name = "scanner"
 password = "{PLAIN}%[1]s"
@@ -220,30 +227,7 @@ level = "debug"
 		c.command("QUIT")
 	}
 
-	// A client that has a token of its own.
-	for token, want := range map[string]string{provider.Token("bob"): "", provider.Token("alice"): "[AUTH]", "wrong-token": "[AUTH]"} {
-		for _, response := range []string{
-			"XOAUTH2 " + encode("user=bob\x01auth=Bearer "+token+"\x01\x01"),
-			"OAUTHBEARER " + encode("n,a=bob,\x01auth=Bearer "+token+"\x01\x01"),
-		} {
-			c, err := dialPOP3(g.addr())
-			if err != nil {
-				t.Fatal(err)
-			}
-			mechanism, _, _ := strings.Cut(response, " ")
-			err = c.bearer(response)
-			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-				t.Errorf("%s: the client gets %v, want %q", mechanism, err, want)
-			}
-			c.conn.Close()
-		}
-	}
-
-	// The provider ends it. The connection that was kept does not outlive a new
-	// login at the store; what is told is how to go on.
-	g.kill()
-	logs += g.log.String()
-	g.start(t)
+	// The provider ends it.
 	provider.RevokeUser("alice")
 	for range 2 {
 		_, err = tryLogin(t, g.addr(), "scanner")
@@ -278,6 +262,38 @@ level = "debug"
 	}
 	if len(secrets) < 20 || len(logs) < 2000 {
 		t.Errorf("%d secrets were looked for in %d octets of a log", len(secrets), len(logs))
+	}
+}
+
+// A client that has a token of its own logs in at the server with it.
+func TestClientToken(t *testing.T) {
+	provider := oauthtest.Start(t)
+	d := startTokenDovecot(t, provider)
+	d.deliver(t, "bob", []byte("Subject: x\r\n\r\nx\r\n"))
+	addr := loopback(freePort(t))
+	startGateway(t, d, fmt.Sprintf(`
+[[listeners]]
+address = %q
+tls = "none"
+cleartext_login = "always"
+mechanisms = ["USER", "XOAUTH2", "OAUTHBEARER"]
+`, addr))
+	for token, want := range map[string]string{provider.Token("bob"): "", provider.Token("alice"): "[AUTH]", "wrong-token": "[AUTH]"} {
+		for _, response := range []string{
+			"XOAUTH2 " + encode("user=bob\x01auth=Bearer "+token+"\x01\x01"),
+			"OAUTHBEARER " + encode("n,a=bob,\x01auth=Bearer "+token+"\x01\x01"),
+		} {
+			c, err := dialPOP3(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mechanism, _, _ := strings.Cut(response, " ")
+			err = c.bearer(response)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s: the client gets %v, want %q", mechanism, err, want)
+			}
+			c.conn.Close()
+		}
 	}
 }
 

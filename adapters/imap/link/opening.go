@@ -187,8 +187,12 @@ func (f *flight) read() error {
 		if !ok {
 			return f.c.fail(errNeither)
 		}
-		f.c.noteStatus(st)
 		kind := f.pending[i].kind
+		// A server that took the next command for the answer to a challenge is
+		// not to alarm anybody with that.
+		if kind != toLogIn || f.opened.Challenge == "" || len(f.pending) == 1 {
+			f.c.noteStatus(st)
+		}
 		f.pending = slices.Delete(f.pending, i, i+1)
 		switch f.stopProbe(); {
 		case kind == toLogIn:
