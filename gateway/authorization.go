@@ -249,7 +249,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 			return s.end("client disconnected during the login")
 		}
 		var delay time.Duration
-		if CodeOf(err) == CodeAuth {
+		if CodeOf(err) == CodeAuth && !errors.Is(err, ErrConsent) {
 			delay = attempt.failed(s.login, client.Password+client.Token)
 			attempt.done()
 		}
@@ -337,7 +337,7 @@ func (s *session) loginFailed(ctx context.Context, mechanism string, err error, 
 	// What the client wrote comes last: packaging/fail2ban relies on it.
 	s.log.Warn("login failed", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "reply", e.reply(),
 		"user", s.login, "error", e.Err)
-	if e.Code == CodeAuth || errors.Is(err, errThrottled) {
+	if e.Code == CodeAuth && !errors.Is(err, ErrConsent) || errors.Is(err, errThrottled) {
 		s.failures++
 		s.conn.hasFailed.Store(true)
 		present, cancel := whilePresent(ctx, s.conn.pace.gone)

@@ -110,8 +110,8 @@ type Account struct {
 }
 
 // Tokens makes bearer tokens for one mailbox. It is safe for concurrent use.
-// Errors are as for Adapter.Open: CodeAuth says that the owner of the mailbox must
-// consent again.
+// Errors are as for Adapter.Open: Unauthorised where the owner of the mailbox must
+// consent.
 type Tokens interface {
 	// Authorization names what the tokens are made of. As long as it is the
 	// same, a connection that was logged in with one of them may go on after
@@ -195,6 +195,19 @@ var ErrGone = errors.New("message is gone")
 func Refused(err error) error {
 	return &Error{Code: CodeAuth, Text: "wrong name or password", Err: err}
 }
+
+// ErrConsent is in the chain of every error of Unauthorised.
+var ErrConsent = errors.New("consent is missing")
+
+// Unauthorised says that the password was right, and that the gateway needs the
+// consent of the mailbox's owner. No guess is counted.
+func Unauthorised(text string, err error) error {
+	return &Error{Code: CodeAuth, Text: text, Err: &consentError{err}}
+}
+
+type consentError struct{ error }
+
+func (e *consentError) Unwrap() []error { return []error{ErrConsent, e.error} }
 
 // InUse says that another session holds the maildrop.
 func InUse(err error) error {

@@ -247,7 +247,7 @@ func (s *source) explain(err error) error {
 		advice += fmt.Sprintf(" and log in as somebody who may read the mail of %q", s.user)
 	}
 	refusal := func(text string) error {
-		return &gateway.Error{Code: gateway.CodeAuth, Text: text, Err: fmt.Errorf("%q: %w; %s", s.name, err, advice)}
+		return gateway.Unauthorised(text, fmt.Errorf("%q: %w; %s", s.name, err, advice))
 	}
 	if errors.Is(err, ErrNoGrant) {
 		return refusal("the gateway was not authorised to read this mailbox, authorise it")
