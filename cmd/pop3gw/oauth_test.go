@@ -381,3 +381,46 @@ func TestCheckOAuth(t *testing.T) {
 	rows(`FAIL +oauth idp +.*"invalid_client".*mend client_id, client_secret or client_auth in \[oauth.idp\]`, `FAIL +oauth app +.*invalid_client`,
 		`warn +oauth +\S+: state.key_file: others than its owner may read \S+/state/key; chmod 600 it`)
 }
+
+// The configuration of compose.oauth.yaml, and those of docs/oauth.md, can be used.
+func TestConfigurationsWithOAuth(t *testing.T) {
+	compose, err := os.ReadFile("../../packaging/docker/oauth.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/oauth.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeTestCertificate(t, dir)
+	hash, _, _ := pop3gw(t, "secret", "passwd")
+	file := write(t, dir, "secret", "s3cret\n")
+	robot := write(t, dir, "robot.json", string(oauthtest.New().ServiceAccount()))
+	users := write(t, dir, "users", "")
+	names := strings.NewReplacer("$argon2id$...", strings.TrimSpace(hash), "/etc/pop3gw/tls/", dir+"/", "/run/secrets/users", users,
+		"/etc/pop3gw/secrets/robot.json", robot, "/etc/pop3gw/secrets/microsoft", file, "/etc/pop3gw/secrets/company", file, "/etc/pop3gw/users", users)
+	const listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n"
+	const adapter = "[adapters.microsoft]\ntype = \"imap\"\naddress = \"x\"\n"
+	const provider = "[oauth.microsoft]\nclient_id = \"x\"\n"
+	const state = "[state]\nurl = \"file:///tmp/state\"\n"
+	const user = "[[users]]\nname = \"a\"\nadapter = \"microsoft\"\n"
+	texts := []string{string(compose)}
+	for _, b := range regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(docs), -1) {
+		text := listener + b[1]
+		for part, marks := range map[string][]string{adapter: {"[adapters."}, provider: {"[oauth."}, state: {"[state]"}, user: {"[[users]]", "[[routes]]"}} {
+			if !strings.Contains(b[1], marks[0]) && !strings.Contains(b[1], marks[len(marks)-1]) {
+				text += part
+			}
+		}
+		texts = append(texts, text)
+	}
+	if len(texts) < 6 {
+		t.Fatalf("only %d configurations", len(texts))
+	}
+	for i, text := range texts {
+		if err := buildFile(write(t, dir, "config.toml", names.Replace(text))); err != nil {
+			t.Errorf("configuration %d: %v", i, err)
+		}
+	}
+}
