@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -422,5 +423,41 @@ func TestConfigurationsWithOAuth(t *testing.T) {
 		if err := buildFile(write(t, dir, "config.toml", names.Replace(text))); err != nil {
 			t.Errorf("configuration %d: %v", i, err)
 		}
+	}
+}
+
+// Two gateways over one state refresh an authorisation once, however many of their
+// sessions want the token.
+func TestOneRefreshOfTwoGateways(t *testing.T) {
+	dir, server := oauthFolder(t)
+	log := newSyncBuffer()
+	first, second := buildOAuth(t, dir, log), buildOAuth(t, dir, log)
+	defer first.close()
+	defer second.close()
+	grant := authorise(t, first, server, "jane")
+	grant.Expiry = time.Now()
+	if err := first.keeper.Put(t.Context(), "jane", grant); err != nil {
+		t.Fatal(err)
+	}
+	var sessions sync.WaitGroup
+	for _, s := range []*service{first, second} {
+		for range 300 {
+			sessions.Go(func() {
+				a, err := s.accounts.Login(t.Context(), credentials("sales", "x"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer a.Held.Close()
+				token, err := a.Tokens.Token(t.Context(), "")
+				if err != nil || server.Owner(token) != "jane@example.org" {
+					t.Errorf("the token opens the mail of %q, %v", server.Owner(token), err)
+				}
+			})
+		}
+	}
+	sessions.Wait()
+	if n := server.Count("refresh_token"); n != 1 {
+		t.Errorf("%d refreshes", n)
 	}
 }
