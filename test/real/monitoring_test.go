@@ -83,6 +83,7 @@ scrape_configs: [{job_name: pop3gw, static_configs: [{targets: [%q]}]}]
 	if t.Failed() {
 		return
 	}
+	prometheus.until(t, "sum(pop3gw_sessions)", many) // else it would see no change
 	// They go on working, and some of what the dashboard shows happens.
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		for _, c := range sessions[:many/2] {
@@ -109,12 +110,13 @@ scrape_configs: [{job_name: pop3gw, static_configs: [{targets: [%q]}]}]
 	prometheus.until(t, `sum(pop3gw_sessions{state="transaction"})`, many-10)
 	prometheus.until(t, `pop3gw_messages_total{operation="dele"}`, 10)
 	prometheus.until(t, `sum(pop3gw_logins_total{result="ok"})`, many)
+	prometheus.until(t, `count_over_time(up{job="pop3gw"}[1m]) > bool 5`, 1) // and rules were evaluated
 	if worst := prometheus.value(t, `max_over_time(scrape_duration_seconds{job="pop3gw"}[1m])`); worst > 0.5 {
 		t.Errorf("a scrape took %v s", worst)
 	} else {
 		t.Logf("the slowest scrape took %v s", worst)
 	}
-	if up := prometheus.value(t, `min_over_time(up{job="pop3gw"}[30s:1s])`); up != 1 {
+	if up := prometheus.value(t, `min_over_time(up{job="pop3gw"}[1m])`); up != 1 {
 		t.Error("a scrape failed")
 	}
 	for _, r := range prometheus.rules(t) {
