@@ -9,8 +9,8 @@ import (
 )
 
 // queue lets a bounded number of costly checks run at a time. The one that goes
-// next has the lowest gateway.Rank, and among equals came last: when there are too
-// many for all to be served in time, those that came first have given up already.
+// next has the lowest gateway.Rank. Among those of a low one it came last: when there
+// are too many for all to be served in time, those that came first have given up.
 // Where several may run, one place is kept free of doubtful ones, such as guesses.
 type queue struct {
 	mu       sync.Mutex
@@ -100,8 +100,11 @@ type checks []*check
 func (c checks) Len() int { return len(c) }
 
 func (c checks) Less(i, j int) bool {
-	if c[i].rank != c[j].rank {
+	switch {
+	case c[i].rank != c[j].rank:
 		return c[i].rank < c[j].rank
+	case c[i].rank > trusted: // many users at one address, for instance: each gets his turn
+		return c[i].came < c[j].came
 	}
 	return c[i].came > c[j].came
 }

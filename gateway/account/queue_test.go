@@ -102,7 +102,7 @@ func TestQueueOfSessions(t *testing.T) {
 		logIn("old", "right")
 		leave()
 		synctest.Wait()
-		if got, want := strings.Join(accounts.order, " "), "old old guess2 new guess1"; got != want {
+		if got, want := strings.Join(accounts.order, " "), "old old guess1 new guess2"; got != want {
 			t.Errorf("they were let in in the order %s; want %s", got, want)
 		}
 	})
