@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,9 @@ func (d dialer) dial(ctx context.Context, addr string) (*client, error) {
 		return nil, err
 	}
 	c.wait()
+	if _, ok := c.nc.(*tls.Conn); ok { // the greeting was before TLS
+		return c, nil
+	}
 	if _, err := c.status(); err != nil {
 		c.close()
 		return nil, fmt.Errorf("greeting: %w", err)

@@ -13,14 +13,17 @@ import (
 // dovecotConfig is for speed, as an operator may set it where Dovecot alone
 // touches the mail: few login processes that serve many clients each, and
 // processes that serve many sessions one after the other. Its parts are: the
-// folder, the uid, the protocol, host, port, the number of cores, and the rest.
+// folder, the uid, the protocol, host, port, the number of cores, the files of
+// certificate and key, and the rest.
 const dovecotConfig = `protocols = %[3]s
 base_dir = %[1]s/run
 state_dir = %[1]s/run
 instance_name = bench
 log_path = /dev/stderr
 listen = %[4]s
-ssl = no
+ssl = yes
+ssl_cert = <%[7]s
+ssl_key = <%[8]s
 disable_plaintext_auth = no
 auth_mechanisms = plain
 auth_failure_delay = 0
@@ -54,7 +57,7 @@ service %[3]s {
   process_limit = 4000
   vsz_limit = 1G
 }
-%[7]s`
+%[9]s`
 
 // localUsers is where users and their mail are: a passwd-file, and Maildirs.
 func localUsers(users, mail string) string {
@@ -71,8 +74,8 @@ userdb {
 }
 
 // dovecotPOP3 is Dovecot's POP3 server over the Maildirs in mail.
-func dovecotPOP3(dir, mail, users string) (*server, error) {
-	s, err := newDovecot("Dovecot", "pop3", dir, localUsers(users, mail)+`maildir_very_dirty_syncs = yes
+func dovecotPOP3(dir, mail, users string, cert keyPair) (*server, error) {
+	s, err := newDovecot("Dovecot", "pop3", dir, cert, localUsers(users, mail)+`maildir_very_dirty_syncs = yes
 pop3_no_flag_updates = yes
 `)
 	if err != nil {
@@ -83,18 +86,18 @@ pop3_no_flag_updates = yes
 }
 
 // dovecotIMAP is the IMAP server behind the gateways.
-func dovecotIMAP(dir, mail, users string) (*server, error) {
-	return newDovecot("Dovecot IMAP", "imap", dir, localUsers(users, mail)+"maildir_very_dirty_syncs = yes\n")
+func dovecotIMAP(dir, mail, users string, cert keyPair) (*server, error) {
+	return newDovecot("Dovecot IMAP", "imap", dir, cert, localUsers(users, mail)+"maildir_very_dirty_syncs = yes\n")
 }
 
 // dovecotIMAPC is Dovecot as a POP3 gateway before an IMAP server, which checks
 // passwords. Its indexes lie in the folder indexes.
-func dovecotIMAPC(dir, indexes, upstream string) (*server, error) {
+func dovecotIMAPC(dir, indexes, upstream string, cert keyPair) (*server, error) {
 	host, port, err := net.SplitHostPort(upstream)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newDovecot("Dovecot imapc", "pop3", dir, fmt.Sprintf(`mail_location = imapc:%[1]s/%%u
+	s, err := newDovecot("Dovecot imapc", "pop3", dir, cert, fmt.Sprintf(`mail_location = imapc:%[1]s/%%u
 imapc_host = %[2]s
 imapc_port = %[3]s
 imapc_features = rfc822.size fetch-headers delay-login
@@ -115,7 +118,7 @@ userdb {
 	return s, ownedFolder(indexes)
 }
 
-func newDovecot(name, protocol, dir, rest string) (*server, error) {
+func newDovecot(name, protocol, dir string, cert keyPair, rest string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -125,7 +128,7 @@ func newDovecot(name, protocol, dir, rest string) (*server, error) {
 		return nil, err
 	}
 	config := filepath.Join(dir, "dovecot.conf")
-	text := fmt.Sprintf(dovecotConfig, dir, mailUID, protocol, host, port, runtime.NumCPU(), rest)
+	text := fmt.Sprintf(dovecotConfig, dir, mailUID, protocol, host, port, runtime.NumCPU(), cert.certificate, cert.key, rest)
 	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "run"), 0o755), os.WriteFile(config, []byte(text), 0o644)); err != nil {
 		return nil, err
 	}

@@ -51,29 +51,33 @@ func newLab(ctx context.Context) (l *lab, err error) {
 	if err = buildGateway(ctx, binary); err != nil {
 		return nil, err
 	}
-	if l.gateway, err = maildirGateway(binary, l.file("gateway"), l.mail("gateway"), users); err != nil {
+	cert, err := newKeyPair(l.dir)
+	if err != nil {
 		return nil, err
 	}
-	if l.dovecot, err = dovecotPOP3(l.file("dovecot"), l.mail("dovecot"), users); err != nil {
+	if l.gateway, err = maildirGateway(binary, l.file("gateway"), l.mail("gateway"), users, cert); err != nil {
 		return nil, err
 	}
-	if l.upstream, err = dovecotIMAP(l.file("upstream"), l.mail("upstream"), users); err != nil {
+	if l.dovecot, err = dovecotPOP3(l.file("dovecot"), l.mail("dovecot"), users, cert); err != nil {
+		return nil, err
+	}
+	if l.upstream, err = dovecotIMAP(l.file("upstream"), l.mail("upstream"), users, cert); err != nil {
 		return nil, err
 	}
 	if l.path, err = newProxy(l.upstream.addr, oneWay); err != nil {
 		return nil, err
 	}
-	if l.gatewayNear, err = imapGateway(binary, l.file("gateway-near"), l.upstream.addr); err != nil {
+	if l.gatewayNear, err = imapGateway(binary, l.file("gateway-near"), l.upstream.addr, cert); err != nil {
 		return nil, err
 	}
-	if l.gatewayFar, err = imapGateway(binary, l.file("gateway-far"), l.path.addr()); err != nil {
+	if l.gatewayFar, err = imapGateway(binary, l.file("gateway-far"), l.path.addr(), cert); err != nil {
 		return nil, err
 	}
 	indexes := l.file("indexes") // of both: the far one need not make its own
-	if l.imapcNear, err = dovecotIMAPC(l.file("imapc-near"), indexes, l.upstream.addr); err != nil {
+	if l.imapcNear, err = dovecotIMAPC(l.file("imapc-near"), indexes, l.upstream.addr, cert); err != nil {
 		return nil, err
 	}
-	if l.imapcFar, err = dovecotIMAPC(l.file("imapc-far"), indexes, l.path.addr()); err != nil {
+	if l.imapcFar, err = dovecotIMAPC(l.file("imapc-far"), indexes, l.path.addr(), cert); err != nil {
 		return nil, err
 	}
 	// pop3gw renames nothing, so that its mail can be read here too.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -147,4 +148,14 @@ func (g *generator) message(i int) []byte {
 		}
 		w.Write(line)
 	}
+}
+
+// deliver adds a message to a Maildir as an MTA does.
+func deliver(maildir string, i int) error {
+	name := fmt.Sprintf("%d.M%dP1.bench", time.Now().Unix(), i)
+	written, path := filepath.Join(maildir, "tmp", name), filepath.Join(maildir, "new", name)
+	if err := os.MkdirAll(filepath.Dir(written), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(written, []byte("Subject: new\n\nIt came last.\n"), 0o644), os.Chown(written, mailUID, mailUID), os.Rename(written, path))
 }

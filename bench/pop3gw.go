@@ -24,8 +24,11 @@ func buildGateway(ctx context.Context, binary string) error {
 const gatewayConfig = `hostname = "localhost"
 [[listeners]]
 address = "%s"
-tls = "none"
+tls = "stls"
 cleartext_login = "always"
+[tls]
+certificate = %q
+key = %q
 [adapters.store]
 %s
 [[routes]]
@@ -37,17 +40,17 @@ url = "file://%s"
 `
 
 // maildirGateway is pop3gw over the Maildirs in mail.
-func maildirGateway(binary, dir, mail, users string) (*server, error) {
+func maildirGateway(binary, dir, mail, users string, cert keyPair) (*server, error) {
 	store := fmt.Sprintf("type = \"maildir\"\npath = %q", filepath.Join(mail, "{user}"))
-	return newGateway("pop3gw", binary, dir, store, fmt.Sprintf("passwd_file = %q", users))
+	return newGateway("pop3gw", binary, dir, cert, store, fmt.Sprintf("passwd_file = %q", users))
 }
 
 // imapGateway is pop3gw before an IMAP server, which checks passwords.
-func imapGateway(binary, dir, upstream string) (*server, error) {
-	return newGateway("pop3gw over IMAP", binary, dir, fmt.Sprintf("type = \"imap\"\ntls = \"none\"\naddress = %q", upstream), "")
+func imapGateway(binary, dir, upstream string, cert keyPair) (*server, error) {
+	return newGateway("pop3gw over IMAP", binary, dir, cert, fmt.Sprintf("type = \"imap\"\ntls = \"none\"\naddress = %q", upstream), "")
 }
 
-func newGateway(name, binary, dir, store, route string) (*server, error) {
+func newGateway(name, binary, dir string, cert keyPair, store, route string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -67,7 +70,7 @@ func newGateway(name, binary, dir, store, route string) (*server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf(gatewayConfig, addr, store, route, filepath.Join(kept, "state"))
+	text := fmt.Sprintf(gatewayConfig, addr, cert.certificate, cert.key, store, route, filepath.Join(kept, "state"))
 	return s, errors.Join(s.forget(), os.WriteFile(config, []byte(text), 0o644))
 }
 

@@ -255,13 +255,13 @@ func pipelined(ctx context.Context, addr, user string, n int) (float64, error) {
 }
 
 // idle holds a session for each box and says what memory the server takes for
-// one, in kB.
-func idle(ctx context.Context, s *server, boxes []mailbox) (float64, error) {
+// one, in kB. first is polled before: what the first session of all needs is not for
+// each of them.
+func idle(ctx context.Context, s *server, first mailbox, boxes []mailbox, d dialer) (float64, error) {
 	if err := s.restart(ctx); err != nil {
 		return 0, err
 	}
-	// What a first session allocates is not for each of them.
-	if _, err := polls(ctx, s.addr, boxes[0], 2); err != nil {
+	if _, err := polls(ctx, s.addr, first, 2); err != nil {
 		return 0, err
 	}
 	before, err := s.memory()
@@ -275,7 +275,7 @@ func idle(ctx context.Context, s *server, boxes []mailbox) (float64, error) {
 		}
 	}()
 	for _, b := range boxes {
-		c, sizes, err := dialer(amongMany).listed(ctx, s.addr, b.user)
+		c, sizes, err := d.listed(ctx, s.addr, b.user)
 		if err != nil {
 			return 0, fmt.Errorf("session %d: %w", len(open)+1, err)
 		}

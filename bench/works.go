@@ -84,13 +84,15 @@ func (l *lab) works(s scale) []work {
 		all = append(all, l.poll(n))
 	}
 	all = append(all, l.firstCount(s.first))
-	all = append(all, l.download(s, 1), l.download(s, 16), l.big(s), l.storm(s), l.idle(s), l.commands(s))
+	all = append(all, l.download(s, 1), l.download(s, 16), l.big(s), l.storm(s), l.idle(s), l.largerIdle(s), l.idleTLS(s), l.large(s.polls[len(s.polls)-1], false), l.commands(s))
 	for _, n := range s.upstreamPolls {
 		all = append(all, l.upstreamPoll(n))
 	}
 	for _, n := range s.upstreamPolls {
 		all = append(all, l.farPoll(n))
 	}
+	most := s.upstreamPolls[len(s.upstreamPolls)-1]
+	all = append(all, l.newMessage(most), l.large(most, true))
 	all = append(all, l.upstreamDownload(s, 1), l.upstreamDownload(s, 16), l.farDownload(s), l.upstreamBig(s), l.upstreamStorm(s))
 	// Last of all, since it forgets what polls have remembered.
 	return append(all, l.farFirst(s.upstreamFirst))
@@ -334,13 +336,51 @@ const courierIdle = 276.
 
 func (l *lab) idle(s scale) work {
 	boxes := mailboxes(s.idles, mailbox{user: "idle", messages: 10, octets: meanOctets, sigma: 1})
-	holding := func(name string, s *server) contender {
-		return contender{name: name, measure: func(ctx context.Context) ([]float64, error) { return one(idle(ctx, s, boxes)) }}
+	return holding("idle", boxes, boxes, amongMany, l.gateway, l.dovecot,
+		row{title: "idle session, Maildir", unit: "kB", peer: nameDovecot, limit: courierIdle / 5, why: "a fifth of courier-pop"})
+}
+
+// largerIdle is sessions of 100 messages each.
+func (l *lab) largerIdle(s scale) work {
+	boxes := stormBoxes(s)
+	return holding("idle-100", boxes, boxes, amongMany, l.gateway, l.dovecot,
+		row{title: "idle session of 100 messages, Maildir", unit: "kB", peer: nameDovecot, limit: 64})
+}
+
+func (l *lab) idleTLS(s scale) work {
+	boxes := stormBoxes(s)
+	return holding("idle-tls", boxes, boxes, overTLS, l.gateway, l.dovecot,
+		row{title: "the same over TLS", unit: "kB", peer: nameDovecot, limit: 128})
+}
+
+// large is one session of very many messages, whose listing is on disk. The
+// IMAP server's own memory is no part of it.
+func (l *lab) large(n int, overIMAP bool) work {
+	first, box := pollBox(10), pollBox(n)
+	name, where, peer, ours, theirs := "large", "Maildir", nameDovecot, l.gateway, l.dovecot
+	if overIMAP {
+		name, where, peer, ours, theirs = "imap-large", "IMAP", nameIMAPC, l.gatewayNear, l.imapcNear
 	}
-	return work{name: "idle", boxes: boxes, turns: 3,
-		contenders: []contender{holding(nameGateway, l.gateway), holding(nameDovecot, l.dovecot)},
-		rows: []row{{title: "idle session, Maildir", unit: "kB", peer: nameDovecot, limit: courierIdle / 5,
-			why: "a fifth of courier-pop"}}}
+	w := holding(name, []mailbox{first, box}, []mailbox{box}, amongMany, ours, theirs,
+		row{title: fmt.Sprintf("memory of a session of %s messages, %s", count(n), where), unit: "kB", peer: peer, limit: 6000})
+	for i, c := range w.contenders {
+		server := []*server{ours, theirs}[i]
+		w.contenders[i] = onServer(c.name, server, []mailbox{box}, func(ctx context.Context, _ string) ([]float64, error) { return c.measure(ctx) })
+		if overIMAP {
+			w.contenders[i] = l.afterUpstream(w.contenders[i], []mailbox{box})
+		}
+	}
+	return w
+}
+
+// holding is a work that holds sessions, after a poll of the first of boxes.
+func holding(name string, boxes, sessions []mailbox, d dialer, ours, theirs *server, r row) work {
+	of := func(name string, s *server) contender {
+		return contender{name: name, measure: func(ctx context.Context) ([]float64, error) {
+			return one(idle(ctx, s, boxes[0], sessions, d))
+		}}
+	}
+	return work{name: name, boxes: boxes, turns: 3, rows: []row{r}, contenders: []contender{of(nameGateway, ours), of(r.peer, theirs)}}
 }
 
 func (l *lab) commands(s scale) work {
@@ -385,6 +425,32 @@ func (l *lab) farPoll(n int) work {
 			took, err := polls(ctx, addr, box, sessions)
 			time.Sleep(settle)
 			return two(took, float64(l.path.received.Load()-before)/sessions, err)
+		})}
+}
+
+// newMessage polls a maildrop that has one message more than at the poll before.
+func (l *lab) newMessage(n int) work {
+	box := mailbox{user: fmt.Sprint("grown", n), messages: n, octets: meanOctets, sigma: 1}
+	where := fmt.Sprintf("of %s messages with a new one, IMAP at %s", count(n), farAway)
+	rows := []row{
+		{title: "poll " + where, unit: "ms", peer: nameIMAPC},
+		{title: "octets from the server for it", unit: "octets", metric: 1, peer: nameIMAPC, limit: 3000, why: "cost grows with the change"},
+	}
+	grown := box
+	return work{name: "imap-far-new", boxes: []mailbox{box}, turns: 5, rows: rows,
+		contenders: l.far([]mailbox{box}, func(ctx context.Context, addr string) ([]float64, error) {
+			if _, err := polls(ctx, addr, grown, 1); err != nil { // the other contender's message
+				return nil, err
+			}
+			if err := deliver(l.mailOf(l.upstream, box), grown.messages); err != nil {
+				return nil, err
+			}
+			grown.messages++
+			time.Sleep(settle)
+			before := l.path.received.Load()
+			took, err := polls(ctx, addr, grown, 1)
+			time.Sleep(settle)
+			return two(took, float64(l.path.received.Load()-before), err)
 		})}
 }
 
