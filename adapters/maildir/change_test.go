@@ -97,8 +97,8 @@ func TestAllRenamed(t *testing.T) {
 		}
 	}
 	wantMessage(t, d, n/2, fmt.Sprintf("%d\n", n/2))
-	for i := range d.d.messages {
-		if m := &d.d.messages[i]; m.in != inCur || m.name != m.base()+":2,S" {
+	for i := range d.d.all() {
+		if m := d.d.view(i); m.in != inCur || m.name != m.base()+":2,S" {
 			t.Fatalf("message %d is still known as %s", i, d.d.path(m))
 		}
 	}

@@ -34,14 +34,11 @@ func (d *maildrop) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	suspects := slices.ContainsFunc(d.messages, func(m message) bool { return m.suspect })
+	suspects := d.own && slices.ContainsFunc(d.messages, func(m message) bool { return m.suspect })
 	if d.found != nil && d.foundAt == now && !suspects {
 		return nil
 	}
-	if len(d.messages) > 0 {
-		d.change(0)
-	}
-	found := make([]sighting, len(d.messages))
+	found := make([]sighting, len(d.all()))
 	for range maxScans {
 		clear(found)
 		var statErr error

@@ -108,7 +108,7 @@ func (d *maildrop) markRetrieved(ctx context.Context) error {
 	if len(d.retrieved) == 0 {
 		return nil
 	}
-	d.change(0)
+	d.all()
 	r := removal{maildrop: d, doing: "marking as read", act: (*removal).markSeen}
 	r.run(ctx, slices.Sorted(maps.Keys(d.retrieved)))
 	d.retrieved = nil

@@ -8,7 +8,7 @@ import (
 
 // keepFormat is the first octet of a listing as it is kept on disk. Another one
 // is of another version of the program.
-const keepFormat = 1
+const keepFormat = 2
 
 // keepRate bounds, in octets a second for each folder, what is written of
 // listings that change all the time. One that is out of date still tells sizes.
@@ -17,45 +17,27 @@ const keepRate = 100_000
 // keepKey is the cache's key for the folder at path.
 func keepKey(path string) string { return "maildir " + path }
 
-// encode appends the listing, for decode: version, flags, number of messages, and
-// each with its place and whether it shares its base name, name, inode, times,
-// sizes. Numbers are varints, times differences.
+// encode appends the listing, for decode: whether it stands, its version, the
+// number of messages, and these as they are packed.
 func (l *listing) encode(b []byte) []byte {
-	b = append(b, keepFormat, bits(l.stands))
+	stands := byte(0)
+	if l.stands {
+		stands = 1
+	}
+	b = append(b, keepFormat, stands)
 	for _, v := range l.version {
 		b = binary.AppendUvarint(b, v.dev)
 		b = binary.AppendUvarint(b, v.inode)
 		b = binary.AppendVarint(b, v.modified)
 		b = binary.AppendVarint(b, v.changed)
 	}
-	b = binary.AppendUvarint(b, uint64(len(l.messages)))
-	for i := range l.messages {
-		m := &l.messages[i]
-		sure := m.state == readable && !m.fresh
-		b = append(b, byte(m.in)|bits(m.shared, m.duplicate, sure)<<1)
-		b = binary.AppendUvarint(b, uint64(len(m.name)))
-		b = append(b, m.name...)
-		b = binary.AppendUvarint(b, m.file.inode)
-		b = binary.AppendVarint(b, m.file.modified)
-		b = binary.AppendUvarint(b, uint64(m.file.size))
-		b = binary.AppendVarint(b, m.octets-m.file.size)
-	}
-	return b
-}
-
-func bits(flags ...bool) (b byte) {
-	for i, set := range flags {
-		if set {
-			b |= 1 << i
-		}
-	}
-	return b
+	b = binary.AppendUvarint(b, uint64(l.len()))
+	return append(b, l.data...)
 }
 
 var errKept = errors.New("is no listing, or one of another version")
 
-// decode is the inverse of encode. Messages whose size was not beyond doubt are
-// unmeasured.
+// decode is the inverse of encode. It keeps b.
 func decode(b []byte) (*listing, error) {
 	d := decoder{rest: b}
 	if d.octet() != keepFormat {
@@ -66,41 +48,13 @@ func decode(b []byte) (*listing, error) {
 		v := &l.version[i]
 		v.dev, v.inode, v.modified, v.changed = d.uvarint(), d.uvarint(), d.varint(), d.varint()
 	}
-	const least = 6 // octets for a message
 	n := d.uvarint()
-	if n > uint64(len(d.rest)/least) {
+	if d.failed {
 		return nil, errKept
 	}
-	l.messages = make([]message, 0, n)
-	all := string(b) // one allocation for all names
-	for range n {
-		flags := d.octet()
-		length := d.uvarint()
-		if d.failed || length == 0 || length > uint64(len(d.rest)) || flags > 0xf {
-			return nil, errKept
-		}
-		at := len(b) - len(d.rest)
-		m := newMessage(subdir(flags&1), all[at:at+int(length)])
-		d.rest = d.rest[length:]
-		m.shared, m.duplicate = flags&2 != 0, flags&4 != 0
-		m.file.inode, m.file.modified, m.file.size = d.uvarint(), d.varint(), int64(d.uvarint())
-		m.octets = m.file.size + d.varint()
-		if m.file.size < 0 || m.octets < 0 {
-			return nil, errKept
-		}
-		if flags&8 != 0 {
-			m.state = readable
-		} else if l.stands {
-			return nil, errKept
-		}
-		// The order is relied on.
-		if k := len(l.messages); k > 0 && compare(l.messages[k-1], m) >= 0 {
-			return nil, errKept
-		}
-		l.messages = append(l.messages, m)
-	}
-	if d.failed || len(d.rest) > 0 {
-		return nil, errKept
+	var err error
+	if l.packed, err = readPacked(d.rest, n); err != nil {
+		return nil, errors.Join(errKept, err)
 	}
 	return l, nil
 }
@@ -117,6 +71,16 @@ func (d *decoder) octet() byte {
 	}
 	b := d.rest[0]
 	d.rest = d.rest[1:]
+	return b
+}
+
+// octets returns the next n, which are d's.
+func (d *decoder) octets(n uint64) []byte {
+	if n > uint64(len(d.rest)) {
+		d.failed, n = true, 0
+	}
+	b := d.rest[:n]
+	d.rest = d.rest[n:]
 	return b
 }
 
@@ -148,7 +112,7 @@ func (a *Adapter) keep(path string, l, before *listing) {
 	now := time.Now()
 	l.kept = now
 	if before != nil && !before.kept.IsZero() {
-		pause := time.Duration(l.octets()) * time.Second / keepRate
+		pause := time.Duration(l.memory()) * time.Second / keepRate
 		if now.Sub(before.kept) < pause {
 			l.kept = before.kept
 			return

@@ -48,10 +48,11 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 		return nil, err
 	}
 	work.end()
-	l := &listing{messages: arrange(found, work.log)}
+	messages := arrange(found, work.log)
+	l := &listing{packed: pack(messages)}
 	if whole {
 		l.version = v
-		l.stands = !slices.ContainsFunc(l.messages, func(m message) bool { return m.fresh || m.state != readable })
+		l.stands = !slices.ContainsFunc(messages, func(m message) bool { return m.fresh || m.state != readable })
 	}
 	return l, nil
 }
@@ -61,14 +62,15 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 // examined as well. That is so where the directories are not those of known, as
 // after a restart of the machine.
 func adopt(found []message, known *listing, proof bool) {
-	rest := known.messages
+	c := cursor{packed: &known.packed}
+	first := 0 // in known: those before it are before all messages to come
 	for i := range found {
 		m, inode := &found[i], found[i].file.inode
-		for len(rest) > 0 && compareBase(&rest[0], m) < 0 {
-			rest = rest[1:]
+		for first < known.len() && c.compareBase(first, m) < 0 {
+			first++
 		}
-		for j := 0; j < len(rest) && compareBase(&rest[j], m) == 0; j++ {
-			k := &rest[j]
+		for j := first; j < known.len() && c.compareBase(j, m) == 0; j++ {
+			k := c.seek(j)
 			if k.state != readable || k.fresh {
 				continue
 			}
@@ -172,5 +174,5 @@ func arrange(found []message, log *slog.Logger) []message {
 	if duplicates > 0 {
 		log.Warn("several files share a base name; all are listed, but without state.url their UIDLs change when one of them goes", "number", duplicates)
 	}
-	return slices.Clone(messages) // less the room of what was dropped
+	return messages
 }

@@ -289,12 +289,12 @@ func TestCopies(t *testing.T) {
 			t.Fatalf("%d messages", d.Len())
 		}
 		// The marked one vanishes, once by another's coming to its place.
-		marked := d.d.path(&d.d.messages[1-other])
+		marked := d.d.path(d.d.message(1 - other))
 		if other == 1 {
 			if err := os.Remove(marked); err != nil {
 				t.Fatal(err)
 			}
-		} else if err := os.Rename(d.d.path(&d.d.messages[other]), marked); err != nil {
+		} else if err := os.Rename(d.d.path(d.d.message(other)), marked); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := read(t, d, 1-other); err == nil {

@@ -199,7 +199,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 		// It was older than a tick when it was listed: whatever has happened since
 		// has given it another version.
 		if now, err := f.version(); err == nil && now == known.version {
-			d.messages = known.messages
+			d.hold(known)
 			d.narrow()
 			return d, nil
 		}
@@ -218,7 +218,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 		d.Close()
 		return nil, fmt.Errorf("listing %s: %w", f.path, m.err)
 	}
-	d.messages = m.made.messages
+	d.hold(m.made)
 	d.narrow()
 	return d, nil
 }

@@ -7,8 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"slices"
+	"strings"
 	"time"
+	"unsafe"
 
 	"pop3gw/gateway"
 )
@@ -18,8 +19,10 @@ type maildrop struct {
 	adapter  *Adapter
 	policy   gateway.Policy
 	folder   *folder
-	messages []message // other sessions' as well until it is own
-	own      bool
+	listing  *listing  // what the folder held at the login
+	messages []message // the same once something of it has changed or is hidden, else nil
+	own      bool      // messages are in force
+	reader   cursor    // of listing
 	unlock   func()
 	log      *slog.Logger
 
@@ -32,14 +35,49 @@ type maildrop struct {
 	foundAt version
 }
 
-func (d *maildrop) Len() int { return len(d.messages) }
+// hold makes l what the maildrop consists of.
+func (d *maildrop) hold(l *listing) {
+	d.listing, d.reader = l, cursor{packed: &l.packed}
+}
 
-func (d *maildrop) Size(i int) int64 { return d.messages[i].octets }
+func (d *maildrop) Len() int {
+	if d.own {
+		return len(d.messages)
+	}
+	return d.listing.len()
+}
+
+func (d *maildrop) Size(i int) int64 {
+	if d.own {
+		return d.messages[i].octets
+	}
+	return d.listing.size(i)
+}
+
+// message returns a copy of message i.
+func (d *maildrop) message(i int) *message {
+	m := *d.view(i)
+	if !d.own {
+		m.name, m.delivered = strings.Clone(m.name), d.reader.delivered()
+	}
+	return &m
+}
+
+// view returns message i, without delivered. It is good until the next call, name
+// included, and costs no memory.
+func (d *maildrop) view(i int) *message {
+	if d.own {
+		return &d.messages[i]
+	}
+	m := d.reader.seek(i)
+	m.name = unsafe.String(unsafe.SliceData(d.reader.name), len(d.reader.name))
+	return m
+}
 
 // Retrieve opens the message's file, by another name if it was renamed. lines
 // saves nothing here.
 func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error) {
-	m := &d.messages[i]
+	m := d.message(i)
 	if m.state == unreadable {
 		return nil, gateway.Unusable("message could not be read when the session began",
 			fmt.Errorf("the gateway's user (or the disk) could not read %s", d.path(m)))
@@ -119,12 +157,17 @@ func (d *maildrop) CorrectSize(i int, octets int64) {
 	d.adapter.forget(d.folder.path)
 }
 
-// change returns message i to be changed: the listing is copied the first time.
-func (d *maildrop) change(i int) *message {
+// change returns message i to be changed.
+func (d *maildrop) change(i int) *message { return &d.all()[i] }
+
+// all returns the messages, to be changed as well: the listing is copied the first
+// time.
+func (d *maildrop) all() []message {
 	if !d.own {
-		d.messages, d.own = slices.Clone(d.messages), true
+		d.messages, d.own = d.listing.unpack(), true
+		d.reader = cursor{}
 	}
-	return &d.messages[i]
+	return d.messages
 }
 
 // closeWait bounds what Close may still do before it releases the lock.

@@ -97,9 +97,9 @@ func (a *Adapter) nameMessages(ctx context.Context, d *maildrop, account gateway
 func (n *naming) message(i int) (*message, *number) {
 	at := n.at(i)
 	if n.arranged == nil {
-		return &n.d.messages[at], nil
+		return n.d.view(at), nil
 	}
-	return &n.d.messages[at], &n.arranged.numbers[at]
+	return n.d.view(at), &n.arranged.numbers[at]
 }
 
 // Key implements uidl.Maildrop. Files that share a base name are told apart by
@@ -164,7 +164,7 @@ func (n *naming) eachHeader(ctx context.Context, want []int, reset func(), w io.
 		if errors.Is(err, gateway.ErrGone) {
 			continue
 		}
-		if err != nil && n.d.messages[n.at(i)].state == unreadable {
+		if err != nil && n.d.view(n.at(i)).state == unreadable {
 			continue // RETR will say so
 		}
 		if err != nil {

@@ -14,8 +14,7 @@ import (
 // another program's file gives them. It is shared by sessions, and never changed.
 type arranged struct {
 	file     fileVersion
-	of       *message // the first of the listing that was arranged
-	count    int      // of its messages
+	of       any // what was arranged: see contents
 	validity uint32
 	order    []int32  // message by its number less 1
 	numbers  []number // by message; uid 0 and not byName for one that has none
@@ -70,12 +69,8 @@ func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error
 	if err != nil {
 		return nil, gateway.Unusable("the list of unique-ids of this maildrop cannot be read", err)
 	}
-	var first *message
-	if len(d.messages) > 0 {
-		first = &d.messages[0]
-	}
 	path := d.folder.path
-	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == first && a.count == len(d.messages) {
+	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == d.contents() {
 		return a, nil
 	}
 	n, err := d.folder.readNumbers(name, parse)
@@ -83,7 +78,7 @@ func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error
 		return nil, err
 	}
 	a := d.number(n)
-	a.file, a.of = file, first
+	a.file, a.of = file, d.contents()
 	d.adapter.arranged.put(path, a)
 	return a, nil
 }
@@ -96,13 +91,23 @@ func (f *folder) stat(name string) (fileVersion, error) {
 	return versionOf(&st), nil
 }
 
+// contents stands for what the maildrop holds: it is equal for the same messages
+// alone, as long as something refers to it.
+func (d *maildrop) contents() any {
+	if d.own {
+		return d
+	}
+	return d.listing
+}
+
 // number gives the messages of d their numbers.
 func (d *maildrop) number(n *numbers) *arranged {
-	a := &arranged{count: len(d.messages), validity: n.validity, unique: true}
-	a.numbers, a.order = make([]number, len(d.messages)), make([]int32, len(d.messages))
-	seen := make(map[uint32]struct{}, len(d.messages))
-	for i := range d.messages {
-		m := &d.messages[i]
+	count := d.Len()
+	a := &arranged{validity: n.validity, unique: true}
+	a.numbers, a.order = make([]number, count), make([]int32, count)
+	seen := make(map[uint32]struct{}, count)
+	for i := range count {
+		m := d.view(i)
 		a.order[i] = int32(i)
 		if m.duplicate {
 			continue // the file before it has the number

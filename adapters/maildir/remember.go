@@ -11,27 +11,19 @@ import (
 // listing is what a folder held at one time. It is shared by sessions, and never
 // changed.
 type listing struct {
-	version  version // of the folder; zero where that changed meanwhile
-	messages []message
+	version version // of the folder; zero where that changed meanwhile
+	packed
 	// stands says that the listing holds while the folder has this version.
 	// Otherwise it tells the sizes of messages alone.
 	stands bool
 	kept   time.Time // when a listing of this folder was last written to the cache
 }
 
-// octets is the memory that the listing takes up.
-func (l *listing) octets() int64 {
-	n := int64(unsafe.Sizeof(*l)) + int64(len(l.messages))*messageOctets
-	for i := range l.messages {
-		n += int64(len(l.messages[i].name))
-	}
-	return n
-}
+// listingOctets is the memory of a listing without messages.
+const listingOctets = int64(unsafe.Sizeof(listing{}))
 
-const messageOctets = int64(unsafe.Sizeof(message{}))
-
-// maxRemembered is how much memory all listings may take up: some 400,000
-// messages.
+// maxRemembered is how much memory all listings may take up: some two
+// million messages.
 const maxRemembered = 64 << 20
 
 // listings remembers the latest listing of each folder, by path. When there is
@@ -64,7 +56,7 @@ func (r *listings) get(path string) *listing {
 }
 
 func (r *listings) put(path string, l *listing) {
-	octets := l.octets()
+	octets := l.memory() + listingOctets
 	r.made.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -206,10 +206,10 @@ func TestSharedListing(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeMaildrop(t, d)
-	if m := first.messages[0]; m.name != "1.m:2," || m.suspect {
+	if m := first.unpack()[0]; m.name != "1.m:2," || m.suspect {
 		t.Errorf("the listing was changed: %+v", m)
 	}
-	if m := first.messages[1]; m.state != readable {
+	if m := first.unpack()[1]; m.state != readable {
 		t.Errorf("the listing was changed: %+v", m)
 	}
 	wantSizes(t, a, "[3]")
@@ -217,7 +217,7 @@ func TestSharedListing(t *testing.T) {
 
 func TestListingsBound(t *testing.T) {
 	var r listings
-	large := &listing{messages: make([]message, maxRemembered/4/int(messageOctets))}
+	large := &listing{packed: packed{data: make([]byte, maxRemembered/4-listingOctets)}}
 	for n := range 20 {
 		r.put(fmt.Sprint(n), large)
 		if r.get("0") == nil { // what is asked for stays
@@ -230,7 +230,7 @@ func TestListingsBound(t *testing.T) {
 	if r.get("19") == nil || r.get("1") != nil {
 		t.Error("others than those used last are remembered")
 	}
-	r.put("0", &listing{messages: make([]message, maxRemembered/int(messageOctets))})
+	r.put("0", &listing{packed: packed{data: make([]byte, maxRemembered)}})
 	if r.get("0") != nil {
 		t.Error("a listing larger than all room is remembered")
 	}
@@ -253,7 +253,7 @@ func TestReadDirLongNames(t *testing.T) {
 	d := open(t, a, ann)
 	defer closeMaildrop(t, d)
 	for i := range d.Len() {
-		m := d.d.messages[i]
+		m := d.d.message(i)
 		info, err := os.Lstat(path + "/cur/" + m.name)
 		if err != nil || !want[m.name] || info.Size() != m.file.size {
 			t.Fatalf("%q: %v", m.name, err)

@@ -59,7 +59,7 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 	case d.moves() && !d.trash.isSource:
 		r.doing, r.act = "moving to the trash", (*removal).moveToTrash
 	}
-	d.change(marked[0])
+	d.all()
 	r.run(ctx, marked)
 	d.subtract(r.freed)
 	if err := r.sync(); err != nil && len(r.done) > 0 {

@@ -14,13 +14,12 @@ func (d *maildrop) narrow() {
 		return
 	}
 	since, aged := w.MaxAge.Before(time.Now())
-	shown := make([]message, 0, len(d.messages))
-	for i := range d.messages {
-		m := &d.messages[i]
+	var shown []message
+	for _, m := range d.listing.unpack() {
 		if aged && m.file.modified < since.UnixNano() || w.UnseenOnly && m.isSeen() {
 			continue
 		}
-		shown = append(shown, *m)
+		shown = append(shown, m)
 	}
 	if n := len(shown) - w.MaxMessages; w.MaxMessages > 0 && n > 0 {
 		shown = shown[n:]
