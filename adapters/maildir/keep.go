@@ -114,11 +114,20 @@ func (a *Adapter) keep(path string, l, before *listing) {
 	if before != nil && !before.kept.IsZero() {
 		pause := time.Duration(l.memory()) * time.Second / keepRate
 		if now.Sub(before.kept) < pause {
-			l.kept = before.kept
+			l.kept, l.due = before.kept, true
 			return
 		}
 	}
 	a.background.Go(func() { a.kept.Put(keepKey(path), l.encode(nil)) })
+}
+
+// keepDue writes the listings that were not written when they were made.
+func (a *Adapter) keepDue() {
+	for path, l := range a.listings.all() {
+		if l.due {
+			a.kept.Put(keepKey(path), l.encode(nil))
+		}
+	}
 }
 
 // recall returns what is remembered of the folder at path, in memory or on disk;

@@ -115,10 +115,15 @@ func TestKeepRate(t *testing.T) {
 	if first.kept.IsZero() {
 		t.Error("the first is not kept")
 	}
-	second := listingOf(large)
+	second := listingOf(large[1:])
 	a.keep(path, second, first)
 	if second.kept != first.kept {
 		t.Error("the second is kept at once")
+	}
+	a.listings.put(path, second)
+	a.Close()
+	if data, ok := a.kept.Get(keepKey(path)); !ok || !bytes.Equal(data, second.encode(nil)) {
+		t.Error("the second is not kept in the end")
 	}
 	second.kept = time.Now().Add(-time.Hour)
 	third := listingOf(large)

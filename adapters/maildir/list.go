@@ -14,6 +14,9 @@ import (
 // in place, which no mail program does, is found out by Retrieve.
 func (f *folder) list(ctx context.Context, c *counter, known *listing, work *work) (*listing, error) {
 	var found []message
+	if known != nil { // it is about as large
+		found = make([]message, 0, known.len()+known.len()/64+8)
+	}
 	var v version
 	whole := false
 	for range maxScans {

@@ -228,6 +228,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 func (a *Adapter) Close() error {
 	a.cancel(errors.New("the gateway shuts down"))
 	a.background.Wait()
+	a.keepDue()
 	return nil
 }
 

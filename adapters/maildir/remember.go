@@ -17,6 +17,7 @@ type listing struct {
 	// Otherwise it tells the sizes of messages alone.
 	stands bool
 	kept   time.Time // when a listing of this folder was last written to the cache
+	due    bool      // this one was not, since that was just before
 }
 
 // listingOctets is the memory of a listing without messages.
@@ -53,6 +54,17 @@ func (r *listings) get(path string) *listing {
 	}
 	r.recent.MoveToFront(e)
 	return e.Value.(*remembered).listing
+}
+
+// all returns the listings that are remembered, by path.
+func (r *listings) all() map[string]*listing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[string]*listing, len(r.byPath))
+	for path, e := range r.byPath {
+		all[path] = e.Value.(*remembered).listing
+	}
+	return all
 }
 
 func (r *listings) put(path string, l *listing) {
