@@ -27,6 +27,7 @@ type service struct {
 	certificates *certificates // empty without [tls]
 	listeners    []listener
 	operator     *operator      // nil without [admin]
+	enrol        *enrolServer   // nil without [enrol]
 	locks        *gateway.Locks // of all adapters there ever are
 	servers      *imap.Servers  // the same
 	stores       stores
@@ -163,7 +164,7 @@ func (c *config) generation(s *service) (*generation, error) {
 	g.providers, err = c.providers()
 	err = errors.Join(append(errs, err)...)
 	if err == nil {
-		g.directory, err = c.directory(g.adapters, g.providers, s.keeper, s.log)
+		g.directory, err = c.directory(g.adapters, g.providers, s.keeper, s.stores.durable, s.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.accounts.discard(g))

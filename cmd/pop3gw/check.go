@@ -128,6 +128,9 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	if c.Admin.Address != "" {
 		r.add("admin listener "+c.Admin.Address, "free", c.checkOperator())
 	}
+	if c.Enrol.isSet() {
+		r.add("enrolment page "+c.Enrol.PublicURL, "free, at "+c.Enrol.Address, c.checkEnrolServer(s))
+	}
 	lines, unreadable := c.checkPasswdFiles(s.accounts.current.directory)
 	for _, err := range flatten(unreadable) {
 		r.add("passwd-file", "", err)

@@ -32,6 +32,7 @@ type config struct {
 	Lock      lockConfig                `toml:"lock"`
 	State     stateConfig               `toml:"state"`
 	Admin     adminConfig               `toml:"admin"`
+	Enrol     enrolConfig               `toml:"enrol"`
 	Log       logConfig                 `toml:"log"`
 
 	source   *source
@@ -113,6 +114,23 @@ type lockConfig struct {
 type stateConfig struct {
 	URL     string `toml:"url"`
 	KeyFile string `toml:"key_file"`
+}
+
+type enrolConfig struct {
+	Address   string          `toml:"address"`
+	PublicURL string          `toml:"public_url"`
+	Domains   []string        `toml:"domains"`
+	Providers []enrolProvider `toml:"providers"`
+}
+
+type enrolProvider struct {
+	OAuth   string `toml:"oauth"`
+	Adapter string `toml:"adapter"`
+	Title   string `toml:"title"`
+}
+
+func (e enrolConfig) isSet() bool {
+	return e.Address != "" || e.PublicURL != "" || len(e.Domains) > 0 || len(e.Providers) > 0
 }
 
 type adminConfig struct {

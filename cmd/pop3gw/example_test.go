@@ -26,6 +26,7 @@ var withoutDefault = []string{
 	"oauth.service_account_file", "oauth.scopes", "oauth.auth_url", "oauth.token_url", "oauth.device_url", "oauth.revoke_url", "oauth.issuer",
 	"oauth.keys_url", "oauth.redirect_url", "oauth.ca_file",
 	"admin.address", "admin.token", "admin.token_file",
+	"enrol.address", "enrol.public_url", "enrol.domains", "enrol.providers.oauth", "enrol.providers.adapter", "enrol.providers.title",
 }
 
 func readExample(t *testing.T) string {

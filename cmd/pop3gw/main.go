@@ -90,7 +90,7 @@ Serve your own mail:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newUIDLCommand(), newOAuthCommand(), newHealthCommand(),
+	root.AddCommand(newServeCommand(), newDemoCommand(), newCheckCommand(), newPasswdCommand(), newUIDLCommand(), newOAuthCommand(), newEnrolCommand(), newHealthCommand(),
 		newSessionsCommand(), newVersionCommand(), newConfigTopic())
 	for _, further := range furtherCommands {
 		root.AddCommand(further())

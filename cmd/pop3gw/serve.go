@@ -75,6 +75,10 @@ Certificates are also read again when their files change.`,
 				closeAll(open)
 				return err
 			}
+			if s.enrol, err = c.enrolServer(s); err != nil {
+				closeAll(open)
+				return err
+			}
 			for _, w := range append(c.warnings(), c.mechanismWarnings(s.accounts.current.directory)...) {
 				log.Warn("the configuration is risky", "reason", w)
 			}
@@ -119,6 +123,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	watched := make(chan struct{})
 	go func() { defer close(watched); s.certificates.watch(watching, hangup, s.reload, log) }()
 	s.operator.serve(s)
+	s.enrol.serve(s)
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
@@ -142,6 +147,7 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	if s.server.Shutdown(second) != nil {
 		log.Warn("connections were cut, since they did not end in time")
 	}
+	s.enrol.end()
 	s.operator.end()
 	select {
 	case <-watched: // nothing is replaced any more

@@ -8,12 +8,14 @@ import (
 
 	"pop3gw/gateway/account"
 	"pop3gw/gateway/oauth"
+	"pop3gw/gateway/state"
 )
 
 // directory makes of [[users]] and [[routes]] who may log in, and where the
 // mail lies. It reads the secret files of users, but no passwd-file.
-func (c *config) directory(adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, log *slog.Logger) (*account.Directory, error) {
-	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log}
+func (c *config) directory(adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, durable *state.DB, log *slog.Logger) (*account.Directory, error) {
+	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log,
+		Enrolled: c.enrolled(adapters, providers, keeper, durable)}
 	key, err := c.saltKey()
 	d.SaltKey = key
 	errs := []error{err}

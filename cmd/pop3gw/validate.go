@@ -33,7 +33,7 @@ func (c *config) check() error {
 	for i := range c.TLS.Certificates {
 		errs = append(errs, c.checkPair(fmt.Sprintf("tls.certificates[%d]", i), &c.TLS.Certificates[i], true))
 	}
-	if len(c.Users) == 0 && len(c.Routes) == 0 {
+	if len(c.Users) == 0 && len(c.Routes) == 0 && !c.Enrol.isSet() {
 		errs = append(errs, c.source.errorf("", "there is neither a [[users]] nor a [[routes]] table, so that nobody could log in; add one"))
 	}
 	for i, u := range c.Users {
@@ -55,7 +55,7 @@ func (c *config) check() error {
 	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>@", r) }) {
 		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
 	}
-	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin())
+	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin(), c.checkEnrol())
 	_, err := c.stateFolder()
 	errs = append(errs, err, c.checkOAuth())
 	errs = append(errs, c.checkForms()...)
@@ -214,6 +214,9 @@ func (c *config) warnings() []error {
 		if a.Type == "imap" && a.IMAP.TLS == imap.NoTLS && !isLoopback(a.IMAP.Address) {
 			warn("adapters."+name+".tls", "passwords and mail cross the network to the IMAP server in clear text")
 		}
+	}
+	if slices.Contains(c.Enrol.Domains, "*") {
+		warn("enrol.domains", "whoever has an account at one of the providers may use the gateway")
 	}
 	return warnings
 }

@@ -158,8 +158,12 @@ func (p *Page) account(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	title := "Make a POP3 password"
+	if exists {
+		title = "Replace your POP3 password"
+	}
 	p.render(w, r, http.StatusOK, "account", map[string]any{
-		"Title": "A password for " + v.name, "Server": p.options.Settings.Server, "Token": p.token(cookie),
+		"Title": title, "Server": p.options.Settings.Server, "Token": p.token(cookie),
 		"Name": v.name, "Provider": v.provider.Title, "Exists": exists, "Changed": old.Changed.Format("2 January 2006"),
 	})
 }
