@@ -89,50 +89,55 @@ func TestKept(t *testing.T) {
 // Another password than the one that a kept connection was logged in with goes to
 // the server, and whichever that takes counts.
 func TestKeptForThePassword(t *testing.T) {
-	const wrong = "wrong name or password"
-	s := newFake("x")
-	s.takes("old")
-	a, _ := s.adapter(t, Options{})
-	check := func(user, password, text, sent string) {
-		t.Helper()
-		s.sent()
-		err := openWith(t, a, user, password)
-		switch {
-		case text == "" && err != nil:
-			t.Errorf("%s: %v", password, err)
-		case text != "":
-			wantError(t, err, gateway.CodeAuth, text, "")
+	synctest.Test(t, func(t *testing.T) {
+		const wrong = "wrong name or password"
+		s := newFake("x")
+		s.takes("old")
+		a, _ := s.adapter(t, Options{})
+		check := func(user, password, text, sent string) {
+			t.Helper()
+			synctest.Wait() // what is behind a refused login comes in late
+			s.sent()
+			err := openWith(t, a, user, password)
+			switch {
+			case text == "" && err != nil:
+				t.Errorf("%s: %v", password, err)
+			case text != "":
+				wantError(t, err, gateway.CodeAuth, text, "")
+			}
+			if got := s.sent(); !strings.HasPrefix(got, sent) {
+				t.Errorf("%s: %q was sent, want %q", password, got, sent)
+			}
 		}
-		if got := s.sent(); !strings.HasPrefix(got, sent) {
-			t.Errorf("%s: %q was sent, want %q", password, got, sent)
-		}
-	}
-	check("ann", "old", "", "LOGIN")
-	check("ann", "old", "", "EXAMINE")
-	check("ann", "new", wrong, "LOGIN")
-	check("ann", "", wrong, "")
-	check("ann", "OLD", wrong, "LOGIN")
-	check("Ann", "old", "", "LOGIN") // the server knows whether she is another
-	check("ann", "old", "", "EXAMINE")
-	s.takes("new")
-	check("ann", "old", "", "EXAMINE") // nobody knows
-	check("ann", "new", "", "LOGIN")
-	check("ann", "old", wrong, "LOGIN")
-	check("ann", "new", "", "EXAMINE")
+		check("ann", "old", "", "LOGIN")
+		check("ann", "old", "", "EXAMINE")
+		check("ann", "new", wrong, "LOGIN")
+		check("ann", "", wrong, "")
+		check("ann", "OLD", wrong, "LOGIN")
+		check("Ann", "old", "", "LOGIN") // the server knows whether she is another
+		check("ann", "old", "", "EXAMINE")
+		s.takes("new")
+		check("ann", "old", "", "EXAMINE") // nobody knows
+		check("ann", "new", "", "LOGIN")
+		check("ann", "old", wrong, "LOGIN")
+		check("ann", "new", "", "EXAMINE")
 
-	// The one that was kept for a password goes when the server refuses that.
-	if _, err := a.Open(t.Context(), account(a)); err == nil {
-		t.Fatal("password of another was taken")
-	}
-	account := account(a)
-	account.Upstream.Password = "new"
-	busy, err := a.Open(t.Context(), account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.takes("newest")
-	check("ann", "new", wrong, "LOGIN") // the one connection is in use
-	busy.Close()
+		// The one that was kept for a password goes when the server refuses that.
+		if _, err := a.Open(t.Context(), account(a)); err == nil {
+			t.Fatal("password of another was taken")
+		}
+		account := account(a)
+		account.Upstream.Password = "new"
+		busy, err := a.Open(t.Context(), account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.takes("newest")
+		check("ann", "new", wrong, "LOGIN") // the one connection is in use
+		busy.Close()
+		a.Close()
+		time.Sleep(time.Minute) // for LOGOUT
+	})
 }
 
 // Who has shown no right password does not learn that the maildrop is in use.

@@ -50,6 +50,9 @@ type maildrop struct {
 	caps     imap.CapSet
 	mode     mode
 
+	// readOnly is the error of DELE where the mailbox cannot be opened for writing.
+	readOnly error
+
 	// replaced is the error of all reads and removals once the server has
 	// another mailbox under the same name: UIDVALIDITY has changed, and no UID
 	// means what it did.

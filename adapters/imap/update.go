@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -25,16 +26,37 @@ const (
 func (d *maildrop) PermitDelete(int) error {
 	server := d.adapter.options.Address
 	switch {
-	case !d.removes():
+	case d.policy.OnDelete == gateway.KeepOnDelete:
 		return nil
+	case !d.removes():
+		return d.writable()
 	case d.moves() && d.trash == "":
 		return gateway.Unusable("mail server has no trash mailbox, so messages cannot be removed",
 			fmt.Errorf("no mailbox of %s has the attribute \\Trash; set trash_mailbox", server))
 	case d.moves() && d.caps.Has(imap.CapMove), d.caps.Has(imap.CapUIDPlus):
-		return nil
+		return d.writable()
 	}
 	return gateway.Unusable("mail server has no UIDPLUS, so messages cannot be removed safely",
 		fmt.Errorf("%s cannot expunge single messages; set on_delete to \"seen\" or \"keep\"", server))
+}
+
+// writablePatience bounds how long the first DELE may take.
+const writablePatience = 15 * time.Second
+
+// writable opens the mailbox for writing, as UPDATE would have to, so that one that is
+// read-only is known at DELE and not at QUIT. It costs a round trip once, which UPDATE
+// saves. It is left to UPDATE while messages are on their way, as they would be lost,
+// and where the connection is.
+func (d *maildrop) writable() error {
+	if d.mode < selected && d.readOnly == nil && d.ahead == nil && !d.reading && d.conn != nil && d.conn.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), writablePatience)
+		defer cancel()
+		err := d.ensure(ctx, selected)
+		if d.conn.Err() == nil && gateway.CodeOf(err) == gateway.CodeSysPerm {
+			d.readOnly = err
+		}
+	}
+	return cmp.Or(d.replaced, d.readOnly)
 }
 
 // removes reports whether messages leave the mailbox.

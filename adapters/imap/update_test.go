@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,57 @@ func remove(t testing.TB, d *maildrop, marked ...int) (removed []int, err error)
 		t.Errorf("Delete of %v reported %v and returned %v", marked, removed, err)
 	}
 	return removed, err
+}
+
+// DELE tells that the mailbox is read-only, or another one by now, and asks once.
+func TestDeleteKnowsTheMailbox(t *testing.T) {
+	const readOnly = "mailbox is read-only on the mail server"
+	for _, o := range []Options{{}, {Policy: gateway.Policy{OnDelete: gateway.SeenOnDelete}}, {Policy: gateway.Policy{OnDelete: gateway.KeepOnDelete}}} {
+		s := newFake("one", "two")
+		s.does(answering("SELECT", "* 2 EXISTS\n* OK [UIDVALIDITY 2748] .\nOK [READ-ONLY] done"))
+		d := s.open(t, o)
+		for range 2 {
+			if err := d.PermitDelete(0); o.Policy.OnDelete == gateway.KeepOnDelete && err == nil {
+				continue
+			} else {
+				wantError(t, err, gateway.CodeSysPerm, readOnly, "READ-ONLY")
+			}
+			wantMessage(t, d, 0, "one") // reading goes on
+		}
+		if n := s.seen("SELECT"); n > 1 {
+			t.Errorf("%d times SELECT", n)
+		}
+	}
+	s := newFake("one", "two")
+	d := s.open(t, Options{})
+	s.change(func(s *fakeServer) { s.uidValidity++ })
+	wantError(t, d.PermitDelete(0), gateway.CodeSysTemp, "mailbox was replaced on the mail server, log in again", "UIDVALIDITY")
+
+	// What else may go wrong is left to QUIT, which tries again.
+	for _, on := range []func(*fakeConn, string) bool{dropping("SELECT"), answering("SELECT", "NO [INUSE] locked")} {
+		s := newFake("one", "two")
+		d := s.open(t, Options{})
+		s.does(once(on))
+		if err := d.PermitDelete(0); err != nil {
+			t.Errorf("DELE: %v", err)
+		}
+		if removed, err := remove(t, d, 0); err != nil || len(removed) != 1 {
+			t.Errorf("QUIT: %v, %v", removed, err)
+		}
+	}
+	// Messages on their way are not lost for it.
+	s = newFake("1", "2", "3", "4", "5", "6")
+	d = s.open(t, Options{})
+	for i := range 3 {
+		wantMessage(t, d, i, fmt.Sprint(i+1))
+	}
+	if d.ahead == nil {
+		t.Fatal("nothing is prefetched")
+	}
+	if err := d.PermitDelete(0); err != nil || s.seen("SELECT") > 0 {
+		t.Errorf("%v, %d times SELECT", err, s.seen("SELECT"))
+	}
+	wantMessage(t, d, 3, "4")
 }
 
 func TestDelete(t *testing.T) {
@@ -149,7 +201,9 @@ func TestDelete(t *testing.T) {
 				s.caps = tt.caps
 			}
 			d := s.open(t, tt.options)
-			permit := d.PermitDelete(0)
+			if strings.Contains(tt.name, "no ") || strings.Contains(tt.name, "neither") {
+				wantError(t, d.PermitDelete(0), tt.code, tt.text, tt.cause)
+			}
 			if tt.set != nil {
 				tt.set(s)
 			}
@@ -165,11 +219,6 @@ func TestDelete(t *testing.T) {
 			}
 			if !slices.Equal(s.copied, tt.copied) {
 				t.Errorf("copied are %v, want %v", s.copied, tt.copied)
-			}
-			if strings.Contains(tt.name, "no ") || strings.Contains(tt.name, "neither") {
-				wantError(t, permit, tt.code, tt.text, tt.cause)
-			} else if permit != nil {
-				t.Errorf("PermitDelete: %v", permit)
 			}
 			d.Close()
 			if s.seen("EXPUNGE")+s.seen("CLOSE") > 0 {
