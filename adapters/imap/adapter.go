@@ -26,6 +26,7 @@ type Adapter struct {
 	locks   *gateway.Locks
 	log     *slog.Logger
 	memory  memory
+	journal Journal // nil without a durable state
 	kept    kept
 	held    *budget  // of messages that came out of order
 	updates counters // of sessions that removed messages, by lock

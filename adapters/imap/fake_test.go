@@ -205,6 +205,8 @@ func (c *fakeConn) answer(command string) {
 		}
 	case "LIST":
 		c.send(`* LIST (\Noselect) "." ""`)
+	case "EXPUNGE":
+		c.messages = slices.DeleteFunc(c.messages, func(m *fakeMessage) bool { return slices.Contains(m.flags, `\Deleted`) })
 	case "LOGOUT":
 		c.send("* BYE bye")
 	}
@@ -256,7 +258,11 @@ func (c *fakeConn) answerUID(verb, args string) {
 	case "STORE":
 		for _, m := range c.messages {
 			if inSet(set, m.uid) {
-				m.flags = append(m.flags, rest[strings.Index(rest, "(")+1:len(rest)-1])
+				flag := rest[strings.Index(rest, "(")+1 : len(rest)-1]
+				m.flags = slices.DeleteFunc(m.flags, func(f string) bool { return f == flag })
+				if rest[0] == '+' {
+					m.flags = append(m.flags, flag)
+				}
 			}
 		}
 	case "EXPUNGE":
@@ -274,11 +280,13 @@ func (c *fakeConn) answerUID(verb, args string) {
 		}
 	case "SEARCH":
 		unseen := strings.Contains(args, "UNSEEN")
+		deleted, undeleted := strings.HasSuffix(args, " DELETED") || args == "DELETED", strings.HasSuffix(args, "UNDELETED")
 		_, set, all := strings.Cut(args, "UID ")
 		set, _, _ = strings.Cut(set, " ")
 		var found []string
 		for _, m := range c.messages {
-			if (!all || inSet(set, m.uid)) && !(unseen && slices.Contains(m.flags, `\Seen`)) {
+			if (!all || inSet(set, m.uid)) && !(unseen && slices.Contains(m.flags, `\Seen`)) &&
+				!(deleted && !slices.Contains(m.flags, `\Deleted`)) && !(undeleted && slices.Contains(m.flags, `\Deleted`)) {
 				found = append(found, fmt.Sprint(m.uid))
 			}
 		}

@@ -76,3 +76,11 @@ func (d *maildrop) findTrash(ctx context.Context) error {
 		return list.Close()
 	})
 }
+
+// foundTrash is the trash if it is the one that the server calls so, or "".
+func (d *maildrop) foundTrash() string {
+	if d.policy.TrashMailbox != "" {
+		return ""
+	}
+	return d.trash
+}

@@ -30,15 +30,17 @@ type maildrop struct {
 	mailbox     string // its name on the server
 	uidValidity uint32
 	messages    listing
-	names       *uidl.Names   // nil until they are found
-	known       *remembered   // of the mailbox
-	corrected   map[int]int64 // sizes that RETR found to be wrong
-	gone        bitset        // messages that were removed
-	trash       string        // the mailbox that removed messages are moved to; "" is none
-	copied      string        // the UIDs last copied there, as a set
-	missing     bitset        // messages that UPDATE did not find any more
-	retrieved   bitset        // messages retrieved whole that are still to be marked as \Seen
-	reading     bool          // a message is open
+	names       *uidl.Names     // nil until they are found
+	known       *remembered     // of the mailbox
+	corrected   map[int]int64   // sizes that RETR found to be wrong
+	gone        bitset          // messages that were removed
+	trash       string          // the mailbox that removed messages are moved to; "" is none
+	copied      string          // the UIDs last copied there, as a set
+	copiedSets  map[string]bool // sets copied there under guard
+	unrepaired  error           // why messages cannot be removed; nil as a rule
+	missing     bitset          // messages that UPDATE did not find any more
+	retrieved   bitset          // messages retrieved whole that are still to be marked as \Seen
+	reading     bool            // a message is open
 	sequence    sequence
 	ahead       *ahead // nil while nothing is prefetched
 	alone       bool   // prefetching does not work with this server
@@ -172,7 +174,7 @@ func (d *maildrop) Close() error {
 	if d.conn != nil { // perhaps another than before
 		d.adapter.kept.put(&keptConn{
 			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
-			folder: d.folder, mailbox: d.mailbox, trash: d.trash,
+			folder: d.folder, mailbox: d.mailbox, trash: d.foundTrash(),
 		})
 	}
 	d.conn = nil

@@ -83,6 +83,9 @@ func (d *maildrop) open(ctx context.Context) error {
 			return a.explain("looking for the trash mailbox", err)
 		}
 	}
+	if err := d.repair(ctx); err != nil {
+		return err
+	}
 	return d.list(ctx, &opened)
 }
 

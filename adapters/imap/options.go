@@ -84,7 +84,8 @@ type Options struct {
 	// where it has one (false).
 	ReuseXUIDL bool `toml:"reuse_x_uidl"`
 	// WithoutUIDPLUS is what DELE does where the server cannot expunge single
-	// messages, for lack of UIDPLUS ("refuse": it answers -ERR).
+	// messages, for lack of UIDPLUS ("refuse": it answers -ERR). "guarded" takes
+	// \Deleted off what others have flagged while it expunges.
 	WithoutUIDPLUS WithoutUIDPLUS `toml:"without_uidplus"`
 
 	// MasterUser logs in for users whose password the gateway has checked and
@@ -160,13 +161,16 @@ const (
 // WithoutUIDPLUS is how to remove mail without UIDPLUS; "" is Refuse.
 type WithoutUIDPLUS string
 
-const Refuse WithoutUIDPLUS = "refuse"
+const (
+	Refuse  WithoutUIDPLUS = "refuse"
+	Guarded WithoutUIDPLUS = "guarded" // needs Adapter.UseJournal
+)
 
 func (m *TLSMode) UnmarshalText(text []byte) error {
 	return choose(m, text, NoTLS, StartTLS, Implicit)
 }
 
-func (w *WithoutUIDPLUS) UnmarshalText(text []byte) error { return choose(w, text, Refuse) }
+func (w *WithoutUIDPLUS) UnmarshalText(text []byte) error { return choose(w, text, Refuse, Guarded) }
 
 func choose[T ~string](value *T, text []byte, allowed ...T) error {
 	if !slices.Contains(allowed, T(text)) {

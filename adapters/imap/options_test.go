@@ -126,7 +126,7 @@ func TestBadOptions(t *testing.T) {
 		{`uidl = "%v"`, `found "%v", which gives all messages one name`},
 		{`uidl = "qmail"`, `found "qmail", which needs file names; only adapters of type "maildir" have them`},
 		{`uidl = "pop3"`, `found "pop3"; allowed are "dovecot", "courier", "cyrus", "uw"`},
-		{`without_uidplus = "expunge"`, `found "expunge"; allowed is "refuse"`},
+		{`without_uidplus = "expunge"`, `found "expunge"; allowed are "refuse", "guarded"`},
 		{"address = 'm'\nmailbox = \"a\\nb\"", `mailbox: found "a\nb"`},
 		{"address = 'm'\ntrash_mailbox = \"a\\u0000\"", `trash_mailbox: found`},
 		{"address = 'm'\nconnect_timeout = '-1s'", `connect_timeout: found "-1s"`},

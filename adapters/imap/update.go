@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,11 +34,13 @@ func (d *maildrop) PermitDelete(int) error {
 	case d.moves() && d.trash == "":
 		return gateway.Unusable("mail server has no trash mailbox, so messages cannot be removed",
 			fmt.Errorf("no mailbox of %s has the attribute \\Trash; set trash_mailbox", server))
-	case d.moves() && d.caps.Has(imap.CapMove), d.caps.Has(imap.CapUIDPlus):
+	case !d.isGuarded():
+		if d.unrepaired != nil {
+			return d.unrepaired
+		}
 		return d.writable()
 	}
-	return gateway.Unusable("mail server has no UIDPLUS, so messages cannot be removed safely",
-		fmt.Errorf("%s cannot expunge single messages; set on_delete to \"seen\" or \"keep\"", server))
+	return d.permitGuarded()
 }
 
 // writablePatience bounds how long the first DELE may take.
@@ -106,6 +109,9 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 		action = d.copyAndExpunge
 	}
 
+	if d.isGuarded() {
+		return d.deleteGuarded(ctx, marked, removed)
+	}
 	var failure error
 	remaining := 0
 	for len(marked) > 0 {
@@ -129,6 +135,31 @@ func (d *maildrop) Delete(ctx context.Context, marked []int, removed func(i int)
 			break
 		}
 	}
+	return d.remain(remaining, failure)
+}
+
+// deleteGuarded is Delete where it takes a guarded EXPUNGE.
+func (d *maildrop) deleteGuarded(ctx context.Context, marked []int, removed func(i int)) error {
+	uids := make([]uint32, len(marked))
+	for k, i := range marked {
+		uids[k] = d.messages.uids[i]
+	}
+	found, left, err := d.removeGuarded(ctx, uids)
+	for k, i := range marked {
+		if _, still := slices.BinarySearch(left, uids[k]); still {
+			continue
+		}
+		if _, was := slices.BinarySearch(found, uids[k]); !was {
+			d.missing.add(i)
+		}
+		removed(i)
+	}
+	return d.remain(len(left), err)
+}
+
+// remain is the error for messages that could not be removed, nil if there are
+// none.
+func (d *maildrop) remain(remaining int, failure error) error {
 	if remaining == 0 {
 		return nil // what did not go as it should was mended
 	}

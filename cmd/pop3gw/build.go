@@ -205,6 +205,9 @@ func (p adapterParts) build(s *service, log *slog.Logger) (gateway.Adapter, erro
 	if err == nil {
 		a.UseBook(s.stores.uidls)
 	}
+	if err == nil && s.stores.durable != nil {
+		a.UseJournal(s.stores.durable.Journal())
+	}
 	return orNone(a, err)
 }
 
