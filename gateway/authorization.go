@@ -259,7 +259,8 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	s.conn.loggedIn.Store(true)
 	entry.opened()
 	s.attempted(mechanism, account.AdapterName, time.Since(start), nil)
-	s.login, s.adapter = account.Name, account.AdapterName
+	s.login, s.adapter, s.policy = account.Name, account.AdapterName, account.Policy
+	s.retrievals = account.Name + "+" + account.Folder
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
 	s.entry = entry
 	s.drop.reset()

@@ -11,7 +11,7 @@
 //	    │ the login: Accounts.Login, then Adapter.Open, which locks and lists
 //	TRANSACTION    STAT, LIST, UIDL, RETR, TOP, DELE, RSET, NOOP
 //	    │ QUIT, and nothing else
-//	UPDATE         Maildrop.Delete of what is marked, Close, and then the reply
+//	UPDATE         Maildrop.Delete of what is marked or expired, Close, and then the reply
 //
 // CAPA and LANG are in both tables. One goroutine runs a session. It ends by
 // QUIT, by the client's going away, by a limit, by Shutdown or by a panic; in
@@ -46,7 +46,8 @@
 //   - Order, unique-ids and sizes are the same in the next session.
 //   - A reader's io.EOF, bare and not wrapped, means that the message is whole.
 //   - Nothing is removed but by Delete, and reported as removed only once it is
-//     gone and that is on stable storage.
+//     gone and that is on stable storage. A Policy may say otherwise: see
+//     OutcomeTeller.
 //   - Errors for the client are *Error, in words that hold no secret; all others
 //     go to the log alone.
 //   - Calls return soon after their ctx ends.
@@ -56,7 +57,7 @@
 // # Standards
 //
 //	RFC 1939  POP3                         Yes, with TOP, UIDL, APOP
-//	RFC 2449  CAPA, response codes         Yes; EXPIRE is not announced, as there is none
+//	RFC 2449  CAPA, response codes         Yes; EXPIRE where messages expire (Policy.ExpireAfter)
 //	RFC 2595  STLS                         Yes
 //	RFC 3206  AUTH, SYS/TEMP, SYS/PERM     Yes
 //	RFC 4422  EXTERNAL                     Yes, by TLS client certificates

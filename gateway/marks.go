@@ -11,11 +11,12 @@ import (
 // marks, and the totals of what is not marked; reset makes it ready. It is the
 // only place where a message number n, from 1, becomes an index i, from 0.
 type snapshot struct {
-	maildrop Maildrop
-	marks    []uint64      // bit i is set when message i is marked
-	sizes    map[int]int64 // octets sent, of messages that Size is wrong about
-	count    int           // messages not marked
-	octets   int64         // their sizes in all
+	maildrop  Maildrop
+	marks     []uint64      // bit i is set when message i is marked
+	retrieved []uint64      // bit i is set when message i was sent whole
+	sizes     map[int]int64 // octets sent, of messages that Size is wrong about
+	count     int           // messages not marked
+	octets    int64         // their sizes in all
 }
 
 func (s *snapshot) isMarked(i int) bool {
@@ -109,4 +110,16 @@ func (s *snapshot) correct(i int, octets int64) {
 		s.sizes = make(map[int]int64)
 	}
 	s.sizes[i] = octets
+}
+
+// noteRetrieved notes that message i was sent whole.
+func (s *snapshot) noteRetrieved(i int) {
+	if s.retrieved == nil {
+		s.retrieved = make([]uint64, (s.maildrop.Len()+63)/64)
+	}
+	s.retrieved[i/64] |= 1 << (i % 64)
+}
+
+func (s *snapshot) isRetrieved(i int) bool {
+	return s.retrieved != nil && s.retrieved[i/64]&(1<<(i%64)) != 0
 }

@@ -27,6 +27,10 @@ type Policy struct {
 	OnRetrieve OnRetrieve `toml:"on_retrieve"`
 	// Window says which messages are shown (nil is all).
 	Window *Window `toml:"window"`
+	// ExpireAfter is how long after a client has retrieved it, in a session that
+	// ended with QUIT, a message is removed as OnDelete has it, at the QUIT of a
+	// later session (Never). It needs Server.Retrieved.
+	ExpireAfter Age `toml:"expire_after"`
 }
 
 // OnDelete is what UPDATE does to a message with a deletion mark; "" leaves it
@@ -134,12 +138,13 @@ func (p Policy) Or(q Policy) Policy {
 	p.TrashMailbox = cmp.Or(p.TrashMailbox, q.TrashMailbox)
 	p.OnRetrieve = cmp.Or(p.OnRetrieve, q.OnRetrieve)
 	p.Window = cmp.Or(p.Window, q.Window)
+	p.ExpireAfter = cmp.Or(p.ExpireAfter, q.ExpireAfter)
 	return p
 }
 
 // DefaultPolicy is what is done where nothing else is said.
 func DefaultPolicy() Policy {
-	return Policy{OnDelete: Expunge, OnRetrieve: KeepOnRetrieve, Window: new(Window)}
+	return Policy{OnDelete: Expunge, OnRetrieve: KeepOnRetrieve, Window: new(Window), ExpireAfter: Never}
 }
 
 // Check returns what is wrong, an error for each key, which it begins with.
@@ -166,6 +171,9 @@ func (p Policy) Check() error {
 		if w.MaxMessages < 0 {
 			wrong("window", "found max_messages = %d; allowed are numbers above 0, and 0 for no limit", w.MaxMessages)
 		}
+	}
+	if p.ExpireAfter > 0 && (p.OnDelete == SeenOnDelete || p.OnDelete == KeepOnDelete) {
+		wrong("expire_after", "found %v where on_delete is %q, so that nothing would be removed; it needs \"expunge\" or \"move\"", time.Duration(p.ExpireAfter), p.OnDelete)
 	}
 	return errors.Join(errs...)
 }

@@ -29,7 +29,11 @@ type Server struct {
 	Accounts Accounts     // required
 	Log      *slog.Logger // nil is slog.Default()
 	Limits   Limits
-	Observer Observer // nil is none
+
+	// Retrieved remembers what was retrieved, for Policy.ExpireAfter; nil has no
+	// message expire.
+	Retrieved Retrievals
+	Observer  Observer // nil is none
 
 	live live
 

@@ -96,11 +96,13 @@ type session struct {
 	utf8On    bool
 	args      [2][]byte // of the current command
 
-	adapter string    // its name, of drop
-	drop    *snapshot // in TRANSACTION
-	held    io.Closer // of drop's account; may be nil
-	entry   *entry    // likewise
-	stats   struct {
+	adapter    string    // its name, of drop
+	drop       *snapshot // in TRANSACTION
+	held       io.Closer // of drop's account; may be nil
+	entry      *entry    // likewise
+	policy     Policy    // of drop's account
+	retrievals string    // drop's name among Server.Retrieved
+	stats      struct {
 		retrieved, topped, removed int
 		octets                     int64 // of RETR and TOP
 	}
@@ -366,6 +368,7 @@ func (s *session) capa([][]byte) error {
 	if s.drop == nil && s.mayStartTLS() {
 		b = append(b, "STLS\r\n"...)
 	}
+	b = append(b, s.capaExpire()...)
 	b = append(b, strings.TrimSuffix("IMPLEMENTATION pop3gw-"+s.server.Version, "-")+"\r\n.\r\n"...)
 	s.conn.Write(b)
 	return nil

@@ -59,6 +59,7 @@ func (s *session) retr(args [][]byte) error {
 		return err
 	}
 	s.stats.retrieved++
+	s.drop.noteRetrieved(i)
 	s.conn.activity.messages.Add(1)
 	s.server.live.totals.retrieved.Add(1)
 	if octets != s.drop.size(i) {
@@ -169,7 +170,7 @@ func (s *session) quitTransaction([][]byte) error {
 	if !s.course.CompareAndSwap(goingOn, updating) {
 		return s.takenOver()
 	}
-	done, err := s.update()
+	done, expired, err := s.update()
 	marked := len(s.drop.marked())
 	s.closeMaildrop()
 	if err != nil {
@@ -180,28 +181,46 @@ func (s *session) quitTransaction([][]byte) error {
 		s.conn.reply("-ERR", e.reply())
 		return s.end("quit, messages not removed")
 	}
-	s.conn.reply("+OK", done.String()+", bye")
+	text := done.String()
+	if expired > 0 {
+		text += fmt.Sprintf(", %d expired", expired)
+	}
+	s.conn.reply("+OK", text+", bye")
 	return s.end("quit")
 }
 
-// update removes the marked messages, or does what the policy says in place of
-// that, with a time limit of its own: once begun it goes on even if the client is
-// gone.
-func (s *session) update() (done fates, err error) {
-	marked := s.drop.marked()
-	if len(marked) == 0 {
-		return done, nil
+// update removes the marked messages and those that have expired, or does what the
+// policy says in place of that, with a time limit of its own: once begun it goes on
+// even if the client is gone. done is what has become of the marked ones, and the
+// error is for them alone.
+func (s *session) update() (done fates, expired int, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
+	defer cancel()
+	marked, old := s.drop.marked(), s.expired(ctx)
+	removed := make(map[int]bool)
+	defer func() { s.noteRetrieved(ctx, removed) }()
+	if len(marked)+len(old) == 0 {
+		return done, 0, nil
 	}
 	s.reached(Update)
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
-	defer cancel()
-	err = s.drop.maildrop.Delete(ctx, marked, func(i int) { done[s.deleted(i)]++ })
-	if err == nil && done.total() < len(marked) {
-		err = fmt.Errorf("only %d of %d messages were reported as removed", done.total(), len(marked))
-	}
+	err = s.drop.maildrop.Delete(ctx, joined(marked, old), func(i int) {
+		fate := s.deleted(i)
+		if removed[i] = true; s.drop.isMarked(i) {
+			done[fate]++
+		} else {
+			expired++
+		}
+	})
 	s.server.observer().Update(s.adapter, time.Since(start), err)
-	return done, err
+	switch {
+	case done.total() < len(marked) && err == nil:
+		err = fmt.Errorf("only %d of %d messages were reported as removed", done.total(), len(marked))
+	case done.total() == len(marked) && err != nil && len(old) > 0: // the client asked for none of that
+		s.log.Error("expired messages were not removed", "user", s.login, "expired", len(old), "removed", expired, "error", err)
+		err = nil
+	}
+	return done, expired, err
 }
 
 // deleted writes into the log what has become of message i.
@@ -213,6 +232,9 @@ func (s *session) deleted(i int) Fate {
 	attrs := []any{"user", s.login, "number", s.drop.number(i), "uid", s.uid(i), "octets", s.drop.size(i)}
 	if o.Fate == Moved {
 		attrs = append(attrs, "to", o.To)
+	}
+	if !s.drop.isMarked(i) {
+		attrs = append(attrs, "expired", time.Duration(s.policy.ExpireAfter))
 	}
 	if o.Fate != Kept && o.Fate != Marked {
 		s.stats.removed++

@@ -21,6 +21,7 @@
 //
 // UPDATE selects the mailbox for writing and removes exactly the messages that
 // are marked: STORE \Deleted and UID EXPUNGE (RFC 4315), or MOVE (RFC 6851). It
-// never sends EXPUNGE or CLOSE, which remove what other programs have flagged.
+// never sends CLOSE, and EXPUNGE only under guard (guarded.go), since both remove
+// what other programs have flagged.
 // Answers of OK are not believed: a SEARCH tells what is really gone.
 package imap

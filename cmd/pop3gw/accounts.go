@@ -16,6 +16,8 @@ import (
 var (
 	_ gateway.Prover  = (*accounts)(nil)
 	_ gateway.Offerer = (*accounts)(nil)
+
+	_ gateway.ExpiryTeller = (*accounts)(nil)
 )
 
 // accounts let clients in by the configuration in force. Sessions keep what they
@@ -104,6 +106,13 @@ func (a *accounts) Offers(mechanism string) (some, all bool) {
 	h := a.hold()
 	defer h.Close()
 	return h.generation.directory.Offers(mechanism)
+}
+
+// Expiry implements gateway.ExpiryTeller.
+func (a *accounts) Expiry() (least gateway.Age, varies bool) {
+	h := a.hold()
+	defer h.Close()
+	return h.generation.directory.Expiry()
 }
 
 // hold is a session's on its generation.

@@ -86,6 +86,9 @@ func (c *config) build(kept stores, log *slog.Logger) (*service, error) {
 		return nil, err
 	}
 	s.server = &gateway.Server{Hostname: hostname, Version: version(), Accounts: s.accounts, Log: log, Limits: c.Limits}
+	if kept.durable != nil {
+		s.server.Retrieved = kept.durable.Retrieved()
+	}
 	s.listeners = c.listeners(next.tls)
 	s.accounts.use(next.generation)
 	s.certificates.use(next.pairs, c.isLegacy())

@@ -21,7 +21,7 @@ var withoutDefault = []string{
 	"adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "adapters.maildir.trash_mailbox",
-	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "login.default_domain", "state.url", "state.key_file",
+	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "users.expire_after", "login.default_domain", "state.url", "state.key_file",
 	"users.oauth", "users.oauth_user", "routes.oauth", "oauth.preset", "oauth.tenant", "oauth.client_secret", "oauth.client_secret_file",
 	"oauth.service_account_file", "oauth.scopes", "oauth.auth_url", "oauth.token_url", "oauth.device_url", "oauth.revoke_url", "oauth.issuer",
 	"oauth.keys_url", "oauth.redirect_url", "oauth.ca_file",

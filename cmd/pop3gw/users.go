@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"pop3gw/gateway"
 	"pop3gw/gateway/account"
 	"pop3gw/gateway/oauth"
 	"pop3gw/gateway/state"
@@ -30,12 +31,12 @@ func (c *config) directory(adapters map[string]*builtAdapter, providers map[stri
 		errs = append(errs, err)
 		d.Users = append(d.Users, account.User{
 			Name: u.Name, Password: password, Target: c.target(u.Adapter, adapters),
-			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword, Policy: u.Policy,
+			UpstreamUser: u.UpstreamUser, UpstreamPassword: upstreamPassword, Policy: c.policy(u.Policy, u.Adapter),
 			MakeTokens: tokenMaker(providers[u.OAuth], u.OAuthUser, keeper),
 		})
 	}
 	for _, r := range c.Routes {
-		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile), Policy: r.Policy,
+		d.Routes = append(d.Routes, account.Route{Pattern: r.Users, Target: c.target(r.Adapter, adapters), PasswdFile: c.path(r.PasswdFile), Policy: c.policy(r.Policy, r.Adapter),
 			MakeTokens: tokenMaker(providers[r.OAuth], "", keeper)})
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -46,6 +47,15 @@ func (c *config) directory(adapters map[string]*builtAdapter, providers map[stri
 		return nil, c.accountErrors(err)
 	}
 	return directory, nil
+}
+
+// policy is p, with what it leaves open as in the adapter's.
+func (c *config) policy(p gateway.Policy, adapter string) gateway.Policy {
+	a := c.adapters[adapter]
+	if a.Type == "maildir" {
+		return p.Or(a.Maildir.Policy)
+	}
+	return p.Or(a.IMAP.Policy)
 }
 
 func (c *config) target(name string, adapters map[string]*builtAdapter) account.Target {

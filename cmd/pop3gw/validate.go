@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -39,12 +40,12 @@ func (c *config) check() error {
 	for i, u := range c.Users {
 		key := fmt.Sprintf("users[%d].", i)
 		errs = append(errs, c.required(key+"name", u.Name, `"scanner"`), c.checkAdapterName(key+"adapter", u.Adapter),
-			c.source.keyErrors(key[:len(key)-1], u.Policy.Check()))
+			c.checkPolicy(key, u.Policy, u.Adapter))
 	}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d].", i)
 		errs = append(errs, c.required(key+"users", r.Users, `"*" for everybody`), c.checkAdapterName(key+"adapter", r.Adapter),
-			c.source.keyErrors(key[:len(key)-1], r.Policy.Check()))
+			c.checkPolicy(key, r.Policy, r.Adapter))
 	}
 	errs = append(errs,
 		c.oneOf("lock.when_busy", &c.Lock.WhenBusy, "refuse", "wait", "takeover"),
@@ -55,7 +56,7 @@ func (c *config) check() error {
 	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>@", r) }) {
 		errs = append(errs, c.source.errorf("hostname", `found %q; wanted is a host name such as "pop.example.org"`, c.Hostname))
 	}
-	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin(), c.checkEnrol())
+	errs = append(errs, c.source.keyErrors("limits", c.Limits.Check()), c.checkAdmin(), c.checkEnrol(), c.checkDurable())
 	_, err := c.stateFolder()
 	errs = append(errs, err, c.checkOAuth())
 	errs = append(errs, c.checkForms()...)
@@ -72,6 +73,49 @@ func (c *config) checkPair(key string, p *pairConfig, required bool) error {
 	}
 	p.Certificate, p.Key = c.path(p.Certificate), c.path(p.Key)
 	return nil
+}
+
+// checkPolicy checks the policy of a user or route, and what becomes of it together
+// with the adapter's.
+func (c *config) checkPolicy(table string, p gateway.Policy, adapter string) error {
+	table = strings.TrimSuffix(table, ".")
+	if err := p.Check(); err != nil {
+		return c.source.keyErrors(table, err)
+	}
+	if reflect.DeepEqual(p, gateway.Policy{}) || c.policy(gateway.Policy{}, adapter).Check() != nil { // said of the adapter
+		return nil
+	}
+	return c.source.keyErrors(table, c.policy(p, adapter).Check())
+}
+
+// checkDurable finds what needs state.url where that is not set.
+func (c *config) checkDurable() error {
+	if c.State.URL != "" {
+		return nil
+	}
+	var errs []error
+	missing := func(key, found, why string) {
+		errs = append(errs, c.source.errorf(key, "found %s, for which %s; set url in [state]", found, why))
+	}
+	expires := func(table string, p gateway.Policy) {
+		if p.ExpireAfter > 0 {
+			missing(table+".expire_after", "an age", "the gateway must remember what was retrieved")
+		}
+	}
+	for _, name := range c.adapterNames() {
+		a := c.adapters[name]
+		expires("adapters."+name, c.policy(gateway.Policy{}, name))
+		if a.Type == "imap" && a.IMAP.WithoutUIDPLUS == imap.Guarded {
+			missing("adapters."+name+".without_uidplus", `"guarded"`, "the gateway must note what it changes for the while")
+		}
+	}
+	for i, u := range c.Users {
+		expires(fmt.Sprintf("users[%d]", i), u.Policy)
+	}
+	for i, r := range c.Routes {
+		expires(fmt.Sprintf("routes[%d]", i), r.Policy)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *config) checkListener(i int) error {

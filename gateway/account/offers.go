@@ -2,7 +2,10 @@ package account
 
 import "pop3gw/gateway"
 
-var _ gateway.Offerer = (*Directory)(nil)
+var (
+	_ gateway.Offerer      = (*Directory)(nil)
+	_ gateway.ExpiryTeller = (*Directory)(nil)
+)
 
 // fits say whether a user can log in by a mechanism that is not for everybody. s
 // is nil where the store checks the password, and forward says that it does, or
@@ -63,4 +66,22 @@ func (d *Directory) Offers(mechanism string) (some, all bool) {
 		}
 	}
 	return t.can, t.can && !t.cannot
+}
+
+// Expiry implements gateway.ExpiryTeller. Each route is taken for a user.
+func (d *Directory) Expiry() (least gateway.Age, varies bool) {
+	var ages []gateway.Age
+	for _, u := range d.users {
+		ages = append(ages, max(0, u.Policy.ExpireAfter))
+	}
+	for _, r := range d.routes {
+		ages = append(ages, max(0, r.Policy.ExpireAfter))
+	}
+	for _, age := range ages {
+		if age > 0 && (least == 0 || age < least) {
+			least = age
+		}
+		varies = varies || age != ages[0]
+	}
+	return least, varies
 }
