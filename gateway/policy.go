@@ -25,6 +25,9 @@ type Policy struct {
 	// OnRetrieve is what happens to a message that a client has retrieved whole
 	// ("keep").
 	OnRetrieve OnRetrieve `toml:"on_retrieve"`
+	// Mailboxes are the folders that are served as one maildrop, in this order (none:
+	// the adapter's one mailbox). A client that asks for a folder gets that one alone.
+	Mailboxes *Mailboxes `toml:"mailboxes"`
 	// Window says which messages are shown (nil is all).
 	Window *Window `toml:"window"`
 	// ExpireAfter is how long after a client has retrieved it, in a session that
@@ -70,6 +73,39 @@ type Age time.Duration
 // Never is the age that no message reaches. It is for fields whose zero value
 // means something else.
 const Never Age = -1
+
+// Mailboxes are names of folders. Nil has none.
+type Mailboxes []string
+
+// Names returns the names.
+func (m *Mailboxes) Names() []string {
+	if m == nil {
+		return nil
+	}
+	return *m
+}
+
+func (m *Mailboxes) check() error {
+	names := m.Names()
+	for i, name := range names {
+		same := func(other string) bool {
+			return name == other || strings.EqualFold(name, "INBOX") && strings.EqualFold(other, "INBOX")
+		}
+		switch {
+		case name == "" || !isFolderName(name):
+			return fmt.Errorf("found %q; allowed are names of folders, such as \"INBOX\"", name)
+		case slices.ContainsFunc(names[:i], same):
+			return fmt.Errorf("found %q twice; remove one of the two", name)
+		}
+	}
+	if len(names) > maxMailboxes {
+		return fmt.Errorf("found %d names; allowed are %d", len(names), maxMailboxes)
+	}
+	return nil
+}
+
+// maxMailboxes bounds Policy.Mailboxes: each takes a round trip of every login.
+const maxMailboxes = 100
 
 const day = 24 * time.Hour
 
@@ -137,6 +173,7 @@ func (p Policy) Or(q Policy) Policy {
 	p.OnDelete = cmp.Or(p.OnDelete, q.OnDelete)
 	p.TrashMailbox = cmp.Or(p.TrashMailbox, q.TrashMailbox)
 	p.OnRetrieve = cmp.Or(p.OnRetrieve, q.OnRetrieve)
+	p.Mailboxes = cmp.Or(p.Mailboxes, q.Mailboxes)
 	p.Window = cmp.Or(p.Window, q.Window)
 	p.ExpireAfter = cmp.Or(p.ExpireAfter, q.ExpireAfter)
 	return p
@@ -144,7 +181,7 @@ func (p Policy) Or(q Policy) Policy {
 
 // DefaultPolicy is what is done where nothing else is said.
 func DefaultPolicy() Policy {
-	return Policy{OnDelete: Expunge, OnRetrieve: KeepOnRetrieve, Window: new(Window), ExpireAfter: Never}
+	return Policy{OnDelete: Expunge, OnRetrieve: KeepOnRetrieve, Mailboxes: new(Mailboxes), Window: new(Window), ExpireAfter: Never}
 }
 
 // Check returns what is wrong, an error for each key, which it begins with.
@@ -163,6 +200,9 @@ func (p Policy) Check() error {
 	}
 	if !isFolderName(p.TrashMailbox) {
 		wrong("trash_mailbox", "found %q; allowed is UTF-8 without control characters", p.TrashMailbox)
+	}
+	if err := p.Mailboxes.check(); err != nil {
+		wrong("mailboxes", "%w", err)
 	}
 	if w := p.Window; w != nil {
 		if w.MaxAge < 0 {

@@ -13,6 +13,8 @@ import (
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
+	"pop3gw/gateway/foldername"
+	"pop3gw/gateway/merge"
 	"pop3gw/gateway/state/cache"
 	"pop3gw/gateway/uidl"
 )
@@ -91,36 +93,120 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 		return nil, gateway.Unusable("no folders here, log in with the name alone",
 			fmt.Errorf("user %q asked for folder %q; set folders = true to allow it", account.Name, account.Folder))
 	}
-	if !printable(account.Folder) {
-		return nil, gateway.Unusable("no such folder", fmt.Errorf("user %q asked for folder %q", account.Name, account.Folder))
+	name, err := foldername.Typed(account.Folder)
+	if err != nil {
+		return nil, gateway.Unusable("no such folder", fmt.Errorf("user %q: %w", account.Name, err))
 	}
 	l, err := a.credentials(ctx, account)
 	if err != nil {
 		return nil, err
 	}
-	d := &maildrop{
-		adapter: a,
-		policy:  account.Policy.Or(a.options.Policy),
-		login:   l,
-		folder:  account.Folder,
-		account: a.accountName(l),
-		name:    a.lockName(l, account.Folder),
-		key:     a.memoryKey(l, account.Folder),
-		log:     a.log.With("user", account.Name),
+	account.Folder = name
+	o := opening{a, account, l, account.Policy.Or(a.options.Policy)}
+	if name == "" && len(o.policy.Mailboxes.Names()) > 0 {
+		return o.merged(ctx)
 	}
+	d := o.maildrop(name, new(upstream))
 	if err := d.leftAlone(); err != nil {
 		return nil, err
 	}
-	err = d.open(ctx)
+	if err := o.open(ctx, d, d.open); err != nil {
+		return nil, err
+	}
+	d.letIn()
+	return d, nil
+}
+
+// opening is an Open under way.
+type opening struct {
+	adapter *Adapter
+	account gateway.Account
+	login   login
+	policy  gateway.Policy
+}
+
+// maildrop returns that of the mailbox called name, "" for the one configured, not
+// yet open.
+func (o *opening) maildrop(name string, up *upstream) *maildrop {
+	return &maildrop{
+		adapter:  o.adapter,
+		policy:   o.policy,
+		login:    o.login,
+		folder:   name,
+		account:  o.adapter.accountName(o.login),
+		name:     o.adapter.lockName(o.login, name),
+		key:      o.adapter.memoryKey(o.login, name),
+		log:      o.adapter.log.With("user", o.account.Name),
+		upstream: up,
+	}
+}
+
+// open opens d by how, and names its messages. If that fails d is closed.
+func (o *opening) open(ctx context.Context, d *maildrop, how func(context.Context) error) error {
+	d.maildrops++
+	err := how(ctx)
 	if err == nil {
+		account := o.account
+		if d.exact != "" && !o.isMain(d.exact) {
+			account.Folder = d.exact
+		}
 		err = d.nameMessages(ctx, account)
 	}
 	if err != nil {
 		d.Close()
-		return nil, d.heed(err)
+		return d.heed(err)
 	}
-	d.letIn()
-	return d, nil
+	return nil
+}
+
+// isMain reports whether a mailbox is the one that is served where no others are.
+func (o *opening) isMain(name string) bool {
+	main := o.adapter.options.Mailbox
+	return name == main || foldername.IsInbox(name) && foldername.IsInbox(main)
+}
+
+// merged opens the mailboxes of the policy, one after the other on one connection.
+func (o *opening) merged(ctx context.Context) (gateway.Maildrop, error) {
+	up := new(upstream)
+	var parts []merge.Part
+	var first *maildrop
+	for _, name := range o.policy.Mailboxes.Names() {
+		d := o.maildrop(name, up)
+		d.folder, d.exact = "", name
+		how := d.openNext
+		part := merge.Part{Maildrop: d, Name: name}
+		if o.isMain(name) {
+			part.Name = ""
+		}
+		if first == nil {
+			first, how = d, d.open
+			if err := d.leftAlone(); err != nil {
+				return nil, err
+			}
+		} else {
+			d.trash = first.foundTrash()
+		}
+		if err := o.open(ctx, d, how); err != nil {
+			merge.New(parts).Close()
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	first.letIn()
+	return merge.New(parts), nil
+}
+
+// openNext opens the mailbox on the connection of another maildrop.
+func (d *maildrop) openNext(ctx context.Context) error {
+	if _, err := d.lock(ctx); err != nil {
+		return err
+	}
+	d.known = d.adapter.memory.recall(d.key)
+	opened, err := d.enter(ctx)
+	if err != nil {
+		return err
+	}
+	return d.opened(ctx, &opened)
 }
 
 // accountName names whose mail l opens, at the server. Letter case is the server's
@@ -135,16 +221,14 @@ func (a *Adapter) accountName(l login) string {
 
 // lockName names the mailbox. Letter case and the separators of folders are
 // the server's to interpret: what may be the same mailbox has the same name.
-func (a *Adapter) lockName(l login, folder string) string {
-	if folder == "" {
-		folder = a.options.Mailbox
-	}
-	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", a.accountName(l), a.options.Address, strings.ReplaceAll(folder, ".", "/")))
+func (a *Adapter) lockName(l login, name string) string {
+	name = cmp.Or(name, a.options.Mailbox)
+	return strings.ToLower(fmt.Sprintf("imap://%s@%s/%s", a.accountName(l), a.options.Address, strings.ReplaceAll(name, ".", "/")))
 }
 
 // memoryKey names what is remembered of a mailbox, exactly.
-func (a *Adapter) memoryKey(l login, folder string) string {
-	return fmt.Sprintf("imap listing %q %q %q", a.options.Address, l.owner(), cmp.Or(folder, a.options.Mailbox))
+func (a *Adapter) memoryKey(l login, name string) string {
+	return fmt.Sprintf("imap listing %q %q %q", a.options.Address, l.owner(), cmp.Or(name, a.options.Mailbox))
 }
 
 // Check implements gateway.Checker: it connects, asks for the capabilities and

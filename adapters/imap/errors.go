@@ -160,6 +160,9 @@ func certificateNames(c *x509.Certificate) []string {
 	return names
 }
 
+// nonexistent is the diagnosis of a mailbox that is not there.
+var nonexistent = permanent("no such mailbox on the mail server", "create it, or mend mailbox or trash_mailbox")
+
 // unexplained is the diagnosis of a NO or BAD without a known reason.
 var unexplained = temporary("mail server refused, try again later", "")
 
@@ -185,7 +188,7 @@ func diagnoseAnswer(code, text string) diagnosis {
 	case "PRIVACYREQUIRED":
 		return permanent("mail server wants the gateway to encrypt its connection", `set tls to "starttls" or "implicit"`)
 	case "NONEXISTENT", "TRYCREATE":
-		return permanent("no such mailbox on the mail server", "create it, or mend mailbox or trash_mailbox")
+		return nonexistent
 	case "NOPERM", "AUTHORIZATIONFAILED":
 		return permanent("mail server does not permit this", "the user lacks rights on the server")
 	case "CORRUPTION":

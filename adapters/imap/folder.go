@@ -34,7 +34,7 @@ func (d *maildrop) guess() string {
 	case d.mailbox != "":
 		return d.mailbox
 	case d.folder == "":
-		return d.adapter.options.Mailbox
+		return cmp.Or(d.exact, d.adapter.options.Mailbox)
 	case d.known != nil:
 		return d.known.mailbox
 	}

@@ -21,6 +21,7 @@ type maildrop struct {
 	policy  gateway.Policy
 	login   login
 	folder  string // as the client typed it, or ""
+	exact   string // the mailbox's name, where it is one of several
 	account string // whose mail it is, at the server
 	name    string // of its lock
 	key     string // of what is remembered of it
@@ -40,25 +41,35 @@ type maildrop struct {
 	unrepaired  error           // why messages cannot be removed; nil as a rule
 	missing     bitset          // messages that UPDATE did not find any more
 	retrieved   bitset          // messages retrieved whole that are still to be marked as \Seen
-	reading     bool            // a message is open
 	sequence    sequence
-	ahead       *ahead // nil while nothing is prefetched
-	alone       bool   // prefetching does not work with this server
+	*upstream
+
+	// readOnly is the error of DELE where the mailbox cannot be opened for writing,
+	// and tried that this has been found out.
+	readOnly error
+	tried    bool
+
+	// replaced is the error of all reads and removals once the server has
+	// another mailbox under the same name: UIDVALIDITY has changed, and no UID
+	// means what it did.
+	replaced error
+}
+
+// upstream is the connection of a session, of one maildrop or of several that are
+// merged.
+type upstream struct {
+	maildrops int    // that are open
+	reading   bool   // a message is open
+	ahead     *ahead // nil while nothing is prefetched
+	alone     bool   // prefetching does not work with this server
 
 	verified bool       // the server has let us in
 	place    *place     // of conn and those that replace it; nil until there is one
 	conn     *link.Conn // nil until there was one
 	loggedIn time.Time  // when conn was
 	caps     imap.CapSet
-	mode     mode
-
-	// readOnly is the error of DELE where the mailbox cannot be opened for writing.
-	readOnly error
-
-	// replaced is the error of all reads and removals once the server has
-	// another mailbox under the same name: UIDVALIDITY has changed, and no UID
-	// means what it did.
-	replaced error
+	current  *maildrop // whose mailbox is selected
+	mode     mode      // of current
 }
 
 // mode is how the mailbox is selected on the current connection.
@@ -107,8 +118,11 @@ func (d *maildrop) retry(ctx context.Context, m mode, fn func() error) error {
 // ensure opens the mailbox in mode m, unless it is open in it or in one that
 // allows more, and makes sure that it is still the same.
 func (d *maildrop) ensure(ctx context.Context, m mode) error {
-	if d.mode >= m {
+	if d.current == d && d.mode >= m {
 		return nil
+	}
+	if d.current != d {
+		d.stopAhead(ctx)
 	}
 	opened, err := d.choose(ctx, []string{d.mailbox}, m)
 	if err != nil {
@@ -171,16 +185,18 @@ func (d *maildrop) Close() error {
 	if len(d.gone) > 0 {
 		d.adapter.updates.of(d.name).Add(1)
 	}
-	if d.conn != nil { // perhaps another than before
-		d.adapter.kept.put(&keptConn{
-			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
-			folder: d.folder, mailbox: d.mailbox, trash: d.foundTrash(),
-		})
-	}
-	d.conn = nil
-	if d.place != nil {
-		d.adapter.server.release(d.place)
-		d.place = nil
+	if d.maildrops--; d.maildrops == 0 {
+		if d.conn != nil { // perhaps another than before
+			d.adapter.kept.put(&keptConn{
+				conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
+				folder: d.folder, mailbox: d.mailbox, trash: d.foundTrash(),
+			})
+		}
+		d.conn = nil
+		if d.place != nil {
+			d.adapter.server.release(d.place)
+			d.place = nil
+		}
 	}
 	if d.unlock != nil {
 		d.unlock()

@@ -68,25 +68,31 @@ func (d *maildrop) open(ctx context.Context) error {
 	} else if err := d.entered(d.mailbox, examined, &opened); err != nil {
 		return d.explainSelect(d.mailbox, err)
 	}
+	return d.opened(ctx, &opened)
+}
+
+// opened does what is to be done with a mailbox that was opened.
+func (d *maildrop) opened(ctx context.Context, opened *link.Opened) error {
 	if opened.Mailbox.UIDNext == 0 {
 		// Courier, as a rule, which has no UIDNEXT here: UIDs that it gives to
 		// new messages last only with SELECT, and so does UIDVALIDITY where
 		// nobody has selected the mailbox before.
-		var err error
-		if opened, err = d.choose(ctx, []string{d.mailbox}, selected); err != nil {
+		again, err := d.choose(ctx, []string{d.mailbox}, selected)
+		if err != nil {
 			return err
 		}
+		opened = &again
 	}
 	d.uidValidity = opened.Mailbox.UIDValidity
 	if d.policy.OnDelete == gateway.MoveToTrash {
 		if err := d.findTrash(ctx); err != nil {
-			return a.explain("looking for the trash mailbox", err)
+			return d.adapter.explain("looking for the trash mailbox", err)
 		}
 	}
 	if err := d.repair(ctx); err != nil {
 		return err
 	}
-	return d.list(ctx, &opened)
+	return d.list(ctx, opened)
 }
 
 // opening says how to open the mailbox for reading, if its name is known. caps
@@ -117,7 +123,7 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 	if k == nil {
 		return opened, false
 	}
-	if k.folder == d.folder {
+	if k.folder == d.folder && d.folder != "" {
 		d.mailbox = k.mailbox
 	}
 	caps := k.conn.Capabilities()
@@ -208,7 +214,7 @@ func (d *maildrop) entered(name string, m mode, opened *link.Opened) error {
 	if opened.Select != nil {
 		return opened.Select
 	}
-	d.mailbox, d.mode = name, m
+	d.mailbox, d.current, d.mode = name, d, m
 	if opened.Mailbox.ReadOnly {
 		d.mode = examined
 	}
@@ -218,14 +224,19 @@ func (d *maildrop) entered(name string, m mode, opened *link.Opened) error {
 func (d *maildrop) explainSelect(name string, err error) error {
 	doing := fmt.Sprintf("opening mailbox %.200q", name)
 	e, ok := errors.AsType[*imap.Error](err)
-	if !ok || e.Type != imap.StatusResponseTypeNo || diagnoseAnswer(string(e.Code), e.Text) != unexplained {
+	if !ok || e.Type != imap.StatusResponseTypeNo {
 		return d.adapter.explain(doing, err)
 	}
-	text := "mailbox cannot be opened on the mail server"
-	if d.folder != "" {
+	text, advice := "mailbox cannot be opened on the mail server", "create it on the server, or mend mailbox"
+	switch known := diagnoseAnswer(string(e.Code), e.Text); {
+	case d.exact != "" && (known == unexplained || known == nonexistent):
+		text, advice = "a folder of this maildrop does not exist on the mail server", "create it on the server, or take it out of mailboxes"
+	case known != unexplained:
+		return d.adapter.explain(doing, err)
+	case d.folder != "":
 		text = "no such folder"
 	}
-	return d.adapter.explainAs(permanent(text, "create it on the server, or mend mailbox"), doing, err)
+	return d.adapter.explainAs(permanent(text, advice), doing, err)
 }
 
 // counters count events by name. Names share counters, so that one may have

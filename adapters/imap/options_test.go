@@ -49,7 +49,7 @@ func TestOptions(t *testing.T) {
 		Address: "imap.example.org:143", TLS: StartTLS, ServerName: "mail.example.org",
 		ConnectTimeout: 5 * time.Second, ResponseTimeout: 7 * time.Second, Prefetch: 512 << 10, KeepConnections: Never, MaxKeptConnections: 3, SendClientAddress: true, MaxConnections: 5, MaxConnectionsPerUser: 4,
 		Mailbox: "Scans", Folders: true,
-		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Window: new(gateway.Window), ExpireAfter: gateway.Never}, UIDL: "dovecot", WithoutUIDPLUS: Refuse,
+		Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "Bin", OnRetrieve: gateway.SeenOnRetrieve, Mailboxes: new(gateway.Mailboxes), Window: new(gateway.Window), ExpireAfter: gateway.Never}, UIDL: "dovecot", WithoutUIDPLUS: Refuse,
 		MasterUser: "root", MasterPassword: "toor", MasterPasswordFile: "/run/secrets/master", MasterSeparator: "%",
 	}
 	if o, err = o.complete(); err != nil || !reflect.DeepEqual(o, want) {

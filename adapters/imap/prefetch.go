@@ -66,7 +66,7 @@ type ahead struct {
 // those behind it. If m is to be fetched alone, it returns nil, and the
 // connection is free.
 func (d *maildrop) prefetched(m *message) (body, error) {
-	if a := d.ahead; a != nil && m.part == a.part && m.i == a.taken && m.i < a.asked {
+	if a := d.ahead; a != nil && a.d == d && m.part == a.part && m.i == a.taken && m.i < a.asked {
 		b, err := a.take(m.ctx)
 		if b != nil || err != nil {
 			return b, err

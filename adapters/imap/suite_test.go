@@ -83,6 +83,7 @@ type memUser struct {
 	mu   sync.Mutex
 	next imap.UID
 	raw  map[imap.UID][]byte
+	more map[string][][]byte // in other mailboxes, from UID 1 on
 }
 
 func newMemServer(t *testing.T, caps imap.CapSet) *memServer {
@@ -136,6 +137,12 @@ func (m *memServer) fixture(t *testing.T, options Options) maildroptest.Fixture 
 		AddAged: func(t testing.TB, account gateway.Account, message []byte, age time.Duration) {
 			m.user(account.Name).add(t, message, age)
 		},
+		AddTo: func(t testing.TB, account gateway.Account, folder string, message []byte) {
+			m.user(account.Name).addTo(t, folder, message)
+		},
+		In: func(t testing.TB, account gateway.Account, folder string) [][]byte {
+			return m.user(account.Name).in(t, folder)
+		},
 		Read: func(t testing.TB, account gateway.Account, i int) {
 			m.user(account.Name).flag(t, imap.UID(i+1), imap.FlagSeen)
 		},
@@ -156,7 +163,7 @@ func (m *memServer) newUser(t testing.TB) (name string, u *memUser) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name = fmt.Sprintf("user%d", len(m.users))
-	u = &memUser{User: imapmemserver.NewUser(name, "secret"), next: 1, raw: make(map[imap.UID][]byte)}
+	u = &memUser{User: imapmemserver.NewUser(name, "secret"), next: 1, raw: make(map[imap.UID][]byte), more: make(map[string][][]byte)}
 	for _, mailbox := range []string{"INBOX", "Trash"} {
 		if err := u.Create(mailbox, nil); err != nil {
 			t.Fatal(err)
@@ -196,6 +203,44 @@ func (u *memUser) message(uid imap.UID) []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.raw[uid]
+}
+
+// addTo is add in another mailbox.
+func (u *memUser) addTo(t testing.TB, mailbox string, message []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.more[mailbox] == nil {
+		u.Create(mailbox, nil) // it may be there
+	}
+	u.more[mailbox] = append(u.more[mailbox], message)
+	if _, err := u.Append(mailbox, bytes.NewReader(message), &imap.AppendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (u *memUser) messageIn(mailbox string, uid imap.UID) []byte {
+	if mailbox == "INBOX" {
+		return u.message(uid)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.more[mailbox][uid-1]
+}
+
+func (u *memUser) in(t testing.TB, mailbox string) (messages [][]byte) {
+	s := imapmemserver.NewUserSession(u.User)
+	defer s.Close()
+	if _, err := s.Select(mailbox, &imap.SelectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := s.Search(imapserver.NumKindUID, &imap.SearchCriteria{}, &imap.SearchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, uid := range data.AllUIDs() {
+		messages = append(messages, u.messageIn(mailbox, uid))
+	}
+	return messages
 }
 
 func (u *memUser) flag(t testing.TB, uid imap.UID, flag imap.Flag) {
@@ -255,8 +300,14 @@ func (u *memUser) trash(t testing.TB) (messages [][]byte) {
 type memSession struct {
 	*imapmemserver.UserSession // nil before Login
 
-	server *memServer
-	user   *memUser
+	server  *memServer
+	user    *memUser
+	mailbox string
+}
+
+func (s *memSession) Select(mailbox string, options *imap.SelectOptions) (*imap.SelectData, error) {
+	s.mailbox = mailbox
+	return s.UserSession.Select(mailbox, options)
 }
 
 func (s *memSession) Login(name, password string) error {
@@ -279,7 +330,7 @@ func (s *memSession) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *
 		if numbers[i] == 0 {
 			continue // not announced yet
 		}
-		raw := s.user.message(uid)
+		raw := s.user.messageIn(s.mailbox, uid)
 		response := w.CreateMessage(numbers[i])
 		response.WriteUID(uid)
 		if options.RFC822Size {

@@ -51,10 +51,11 @@ const writablePatience = 15 * time.Second
 // saves. It is left to UPDATE while messages are on their way, as they would be lost,
 // and where the connection is.
 func (d *maildrop) writable() error {
-	if d.mode < selected && d.readOnly == nil && d.ahead == nil && !d.reading && d.conn != nil && d.conn.Err() == nil {
+	if !d.tried && !(d.current == d && d.mode == selected) && d.readOnly == nil && d.ahead == nil && !d.reading && d.conn != nil && d.conn.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), writablePatience)
 		defer cancel()
 		err := d.ensure(ctx, selected)
+		d.tried = d.conn.Err() == nil
 		if d.conn.Err() == nil && gateway.CodeOf(err) == gateway.CodeSysPerm {
 			d.readOnly = err
 		}

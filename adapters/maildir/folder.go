@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +65,8 @@ func openFolder(root, below, subfolder string) (*folder, error) {
 	}
 	f := &folder{path: path, name: subfolder, top: dir, dir: dir, fds: [2]int{noDir, noDir}}
 	if subfolder != "" {
-		f.path = filepath.Join(path, subfolder)
 		f.trash = subfolder == ".Trash"
-		f.dir, err = openDir(dir, subfolder, f.path)
+		f.dir, f.path, err = openSubfolder(dir, subfolder, path)
 		if errors.Is(err, fs.ErrNotExist) {
 			f.close()
 			return nil, gateway.Unusable("there is no such folder", err)
@@ -84,6 +84,20 @@ func openFolder(root, below, subfolder string) (*folder, error) {
 		}
 	}
 	return f, nil
+}
+
+// openSubfolder opens the directory of a folder of the Maildir at path, which is
+// open as top, and returns its path. If there is none the error is fs.ErrNotExist.
+func openSubfolder(top int, name, path string) (fd int, at string, err error) {
+	var first error
+	for _, spelling := range spellings(name) {
+		at = filepath.Join(path, spelling)
+		if fd, err = openDir(top, spelling, at); !errors.Is(err, fs.ErrNotExist) {
+			return fd, at, err
+		}
+		first = cmp.Or(first, err)
+	}
+	return noDir, filepath.Join(path, spellings(name)[0]), first
 }
 
 // openBelow opens the directory below root. Where the system can see to it that

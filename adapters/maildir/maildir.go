@@ -118,6 +118,17 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 	if sub, err := folderName(o.TrashMailbox); err != nil || sub == "" && o.TrashMailbox != "" {
 		return nil, fmt.Errorf("trash_mailbox: found %q; allowed are names of folders, such as %q", o.TrashMailbox, defaultTrash)
 	}
+	for i, name := range o.Mailboxes.Names() {
+		sub, err := folderName(name)
+		if err != nil {
+			return nil, fmt.Errorf("mailboxes: %w", err)
+		}
+		for _, before := range o.Mailboxes.Names()[:i] {
+			if other, _ := folderName(before); other == sub {
+				return nil, fmt.Errorf("mailboxes: found %q and %q, which are one folder; remove one of the two", before, name)
+			}
+		}
+	}
 	o.UIDL = cmp.Or(o.UIDL, DefaultUIDL)
 	form, err := uidl.Parse(string(o.UIDL), variables)
 	if err != nil {
@@ -157,6 +168,9 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if err != nil {
 		return nil, gateway.Unusable("this login name cannot have a maildrop here", err)
 	}
+	if p := account.Policy.Or(a.policy); account.Folder == "" && len(p.Mailboxes.Names()) > 0 {
+		return a.openMerged(ctx, below, account, p.Mailboxes.Names())
+	}
 	subfolder, err := folderName(account.Folder)
 	if err != nil {
 		return nil, gateway.Unusable("this is no name of a folder", err)
@@ -169,6 +183,16 @@ func (a *Adapter) Open(ctx context.Context, account gateway.Account) (gateway.Ma
 	if err != nil {
 		return nil, err
 	}
+	d, err := a.openNamed(ctx, f, account)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// openNamed locks and lists the folder, and names its messages. If it fails the
+// folder is closed, or will be.
+func (a *Adapter) openNamed(ctx context.Context, f *folder, account gateway.Account) (*drop, error) {
 	d, err := a.open(ctx, f, account)
 	if err != nil {
 		return nil, err

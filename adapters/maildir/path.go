@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"pop3gw/gateway/foldername"
 )
 
 // template is Options.Path, checked.
@@ -113,30 +116,28 @@ func checkPart(part string) error {
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
-// folderName returns the directory of a folder in a Maildir++, ".A.B" for a
-// folder typed as A/B or A.B, and "" for the Maildir itself. A leading INBOX, in
-// any case, is the Maildir.
-func folderName(folder string) (string, error) {
-	if folder == "" {
+// folderName returns the name of a folder in a Maildir++, ".A.B" for a folder typed
+// as A/B or A.B, and "" for the Maildir itself. A leading INBOX, in any case, is the
+// Maildir. Its directory has one of the name's spellings.
+func folderName(typed string) (string, error) {
+	name, err := foldername.Typed(typed)
+	if err != nil || name == "" {
+		return "", err
+	}
+	levels := strings.Split(strings.ReplaceAll(name, "/", "."), ".")
+	if foldername.IsInbox(levels[0]) {
+		levels = levels[1:]
+	}
+	if len(levels) == 0 {
 		return "", nil
 	}
-	parts := strings.FieldsFunc(folder, func(r rune) bool { return r == '/' || r == '.' })
-	// FieldsFunc drops empty parts; the separators tell whether it did.
-	if len(parts) != 1+strings.Count(folder, "/")+strings.Count(folder, ".") {
-		return "", fmt.Errorf("folder %q has an empty part", folder)
-	}
-	if strings.EqualFold(parts[0], "INBOX") {
-		parts = parts[1:]
-	}
-	if len(parts) == 0 {
-		return "", nil
-	}
-	name := "." + strings.Join(parts, ".")
-	if strings.ContainsFunc(name, isControl) {
-		return "", fmt.Errorf("folder %q holds a control character", folder)
-	}
-	if len(name) > maxPart {
-		return "", fmt.Errorf("folder %q has more than %d octets", folder, maxPart-1)
+	name = "." + strings.Join(levels, ".")
+	if len(foldername.Encode(name)) > maxPart {
+		return "", fmt.Errorf("folder %q has more than %d octets", typed, maxPart-1)
 	}
 	return name, nil
 }
+
+// spellings are how a folder's directory may be called: in modified UTF-7, as
+// Maildir++ has it, or in UTF-8, as Dovecot may be told to.
+func spellings(name string) []string { return slices.Compact([]string{foldername.Encode(name), name}) }

@@ -101,6 +101,15 @@ func makeFixture(t *testing.T, forms []string) maildroptest.Fixture {
 				t.Fatal(err)
 			}
 		},
+		AddTo: func(t testing.TB, account gateway.Account, folder string, message []byte) {
+			maildir := path(account) + "/." + folder
+			makeMaildir(t, maildir)
+			added[maildir]++
+			write(t, maildir, fmt.Sprintf("new/%d.M%dP1.host", 1700000000, 100000+added[maildir]), string(message))
+		},
+		In: func(t testing.TB, account gateway.Account, folder string) [][]byte {
+			return list(t, path(account)+"/."+folder, all)
+		},
 		Read: func(t testing.TB, account gateway.Account, i int) {
 			file := find(t, account, i)
 			base := baseName(filepath.Base(file))

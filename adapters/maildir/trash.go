@@ -44,14 +44,14 @@ func (d *maildrop) openTrash() error {
 	}
 	t.counted = sub != "."+defaultTrash
 	maildir := d.folder.maildirPath()
-	t.path = maildir + "/" + sub + "/cur"
-	dir, err := openDir(d.folder.top, sub, maildir+"/"+sub)
+	dir, path, err := openSubfolder(d.folder.top, sub, maildir)
+	t.path = path + "/cur"
 	if err == nil {
 		defer unix.Close(dir)
 		t.cur, err = openDir(dir, "cur", t.path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return gateway.Unusable(none, fmt.Errorf("%w; create the folder %s with cur, new and tmp in it, or name another with trash_mailbox", err, maildir+"/"+sub))
+		return gateway.Unusable(none, fmt.Errorf("%w; create the folder %s with cur, new and tmp in it, or name another with trash_mailbox", err, path))
 	}
 	if err != nil {
 		return openError(t.path, err)

@@ -21,7 +21,7 @@ var withoutDefault = []string{
 	"adapters.imap.ca_file", "adapters.imap.server_name", "adapters.imap.trash_mailbox",
 	"adapters.imap.master_user", "adapters.imap.master_password", "adapters.imap.master_password_file",
 	"users.password_file", "users.upstream_password", "adapters.maildir.trash_mailbox",
-	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.window", "users.expire_after", "login.default_domain", "state.url", "state.key_file",
+	"users.on_delete", "users.trash_mailbox", "users.on_retrieve", "users.mailboxes", "adapters.imap.mailboxes", "adapters.maildir.mailboxes", "users.window", "users.expire_after", "login.default_domain", "state.url", "state.key_file",
 	"users.oauth", "users.oauth_user", "routes.oauth", "oauth.preset", "oauth.tenant", "oauth.client_secret", "oauth.client_secret_file",
 	"oauth.service_account_file", "oauth.scopes", "oauth.auth_url", "oauth.token_url", "oauth.device_url", "oauth.revoke_url", "oauth.issuer",
 	"oauth.keys_url", "oauth.redirect_url", "oauth.ca_file",
@@ -158,7 +158,9 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err1, err2)
 	}
 	same("IMAP adapter", byDefault, shown)
-	same("maildir adapter", maildir.Options{Path: "/var/mail/{domain}/{local}/Maildir", FirstListingTimeout: maildir.DefaultFirstListingTimeout, UIDL: maildir.DefaultUIDL, Policy: gateway.DefaultPolicy()}, spelled.adapters["files"].Maildir)
+	policy := gateway.DefaultPolicy()
+	policy.Mailboxes = nil
+	same("maildir adapter", maildir.Options{Path: "/var/mail/{domain}/{local}/Maildir", FirstListingTimeout: maildir.DefaultFirstListingTimeout, UIDL: maildir.DefaultUIDL, Policy: policy}, spelled.adapters["files"].Maildir)
 }
 
 // inFolder puts the files that a documented configuration names into dir.

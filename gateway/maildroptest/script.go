@@ -40,7 +40,7 @@ var scriptFiles embed.FS
 // A file "message NAME" is a message with LF line ends sent as CRLF; "message
 // NAME quoted" is Go strings, one a line, joined. "after" lists the names of the
 // messages left, in order; "trash" of those in the trash, "seen" of those left that
-// are marked as read. "log" is what the log says of messages, each with its number.
+// are marked as read, "in FOLDER" of those in another folder. "log" is what the log says of messages, each with its number.
 //
 // The dialogue of user alice, whose password is "open sesame" and whose token is
 // "ya29.open-sesame":
@@ -58,6 +58,7 @@ var scriptFiles embed.FS
 //	wait 10m   time passes
 //	remove NAME, add NAME   another program removes or stores a message
 //	add NAME 48h            it stores one that is so old
+//	add NAME to FOLDER      it stores one in another folder
 //	read NAME               it marks a message as read
 //
 // {apop NAME} in a line of the client's is the digest for the connection's
@@ -225,6 +226,11 @@ func (s Script) Run(t *testing.T, f Fixture) {
 		if s.has("seen") {
 			r.check("marked as read", f.Seen, s.file("seen"))
 		}
+		for _, file := range s.archive.Files {
+			if folder, ok := strings.CutPrefix(file.Name, "in "); ok {
+				r.check(file.Name, func(t testing.TB, a gateway.Account) [][]byte { return f.In(t, a, folder) }, file.Data)
+			}
+		}
 		if s.has("log") {
 			if got, want := r.log.said(), strings.TrimSpace(string(s.file("log"))); got != want {
 				t.Errorf("the log says:\n%s\nwant:\n%s", got, want)
@@ -236,7 +242,7 @@ func (s Script) Run(t *testing.T, f Fixture) {
 }
 
 // policyKeys are the options that are of the policy.
-var policyKeys = []string{"on_delete", "trash_mailbox", "on_retrieve", "max_age", "max_messages", "unseen_only"}
+var policyKeys = []string{"on_delete", "trash_mailbox", "on_retrieve", "mailboxes", "max_age", "max_messages", "unseen_only"}
 
 func (s Script) policy(t testing.TB) (p gateway.Policy) {
 	w := new(gateway.Window)
@@ -250,6 +256,9 @@ func (s Script) policy(t testing.TB) (p gateway.Policy) {
 			p.TrashMailbox = value
 		case "on_retrieve":
 			err = p.OnRetrieve.UnmarshalText([]byte(value))
+		case "mailboxes":
+			names := gateway.Mailboxes(strings.Split(value, ","))
+			p.Mailboxes = &names
 		case "max_age":
 			err = w.MaxAge.UnmarshalText([]byte(value))
 		case "max_messages":
@@ -392,6 +401,10 @@ func (r *run) dialogue(lines []string) {
 		case "remove":
 			r.fixture.Remove(r.t, r.account, slices.Index(r.names, rest))
 		case "add":
+			if name, folder, ok := strings.Cut(rest, " to "); ok {
+				r.fixture.AddTo(r.t, r.account, folder, r.raw[name])
+				continue
+			}
 			name, age, aged := strings.Cut(rest, " ")
 			if d, err := time.ParseDuration(age); aged {
 				if err != nil {

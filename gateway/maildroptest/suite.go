@@ -52,6 +52,10 @@ type Fixture struct {
 
 	// AddAged is Add of a message that came so long ago.
 	AddAged func(t testing.TB, account gateway.Account, message []byte, age time.Duration)
+	// AddTo is Add in another folder, which it makes if it is missing, and In is List of
+	// that.
+	AddTo func(t testing.TB, account gateway.Account, folder string, message []byte)
+	In    func(t testing.TB, account gateway.Account, folder string) [][]byte
 	// Read marks a message as read, behind the adapter's back. i is as for Remove.
 	Read func(t testing.TB, account gateway.Account, i int)
 	// Trash and Seen return the messages in the trash, and those of List that are

@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
+
+	"pop3gw/gateway/foldername"
 )
 
 // Opening is what there is to do before messages can be read. All of it is sent
@@ -151,7 +152,7 @@ func (f *flight) send(o Opening) {
 		if o.Write {
 			verb = "SELECT "
 		}
-		name, _ := Quote(encodeMailbox(o.Mailbox))
+		name, _ := Quote(foldername.Encode(o.Mailbox)) // every server understands that
 		batch = f.add(batch, toSelect, verb+name)
 	}
 	if o.Extent {
@@ -345,31 +346,3 @@ func Quote(s string) (quoted string, ok bool) {
 }
 
 var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-var mailboxEncoding = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
-
-// encodeMailbox returns a mailbox name in modified UTF-7 (RFC 3501 §5.1.3), which
-// every server understands.
-func encodeMailbox(name string) string {
-	var encoded, run []byte
-	flush := func() {
-		if len(run) > 0 {
-			encoded = append(mailboxEncoding.AppendEncode(append(encoded, '&'), run), '-')
-			run = run[:0]
-		}
-	}
-	for _, r := range name {
-		if r < ' ' || r > '~' {
-			for _, unit := range utf16.Encode([]rune{r}) {
-				run = append(run, byte(unit>>8), byte(unit))
-			}
-			continue
-		}
-		flush()
-		if encoded = append(encoded, byte(r)); r == '&' {
-			encoded = append(encoded, '-')
-		}
-	}
-	flush()
-	return string(encoded)
-}

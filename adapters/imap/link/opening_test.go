@@ -11,6 +11,8 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"pop3gw/gateway/foldername"
 )
 
 var whole = Opening{Login: `LOGIN "ann" "x"`, Capability: true, Mailbox: "INBOX", Extent: true}
@@ -258,8 +260,8 @@ func TestEncodeMailbox(t *testing.T) {
 		"INBOX": "INBOX", "": "", "a&b": "a&-b", "&": "&-", "~peter/mail/台北/日本語": "~peter/mail/&U,BTFw-/&ZeVnLIqe-",
 		"Entwürfe": "Entw&APw-rfe", "☺!": "&Jjo-!", "üß": "&APwA3w-", "😀": "&2D3eAA-", "a\tb": "a&AAk-b",
 	} {
-		if got := encodeMailbox(name); got != want {
-			t.Errorf("encodeMailbox(%q) = %s, want %s", name, got, want)
+		if got := foldername.Encode(name); got != want {
+			t.Errorf("foldername.Encode(%q) = %s, want %s", name, got, want)
 		}
 	}
 }
