@@ -190,8 +190,13 @@ func TestKick(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		for _, s := range r.server.Sessions() {
-			if s.User != "dave" && (!r.server.Kick(s.ID) || !r.server.Kick(s.ID)) {
-				t.Errorf("%s is no session", s.User)
+			if s.User == "dave" {
+				continue
+			}
+			for range 2 { // twice does no harm
+				if !r.server.Kick(s.ID) {
+					t.Errorf("%s is no session", s.User)
+				}
 			}
 		}
 		if got := idle.rest(); got != "-ERR [SYS/TEMP] session was ended by the operator, nothing was removed\r\n" {

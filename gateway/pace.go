@@ -64,13 +64,6 @@ func (p *pace) Write(b []byte) (n int, err error) {
 	}
 }
 
-// setEnd changes ends.
-func (p *pace) setEnd(at time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ends = at
-}
-
 // renew sets the deadline for the next tick.
 func (p *pace) renew() error {
 	p.mu.Lock()

@@ -182,9 +182,9 @@ func describeFailure(err error) string {
 	}
 	type wrapper interface{ Unwrap() error }
 	for ; err != nil; err = errors.Unwrap(err) {
-		switch e := err.(type) {
+		switch err.(type) {
 		case *net.OpError, *net.DNSError, x509.UnknownAuthorityError, x509.HostnameError, x509.CertificateInvalidError:
-			return e.(error).Error()
+			return err.Error()
 		}
 		if err == context.Canceled {
 			return "interrupted"

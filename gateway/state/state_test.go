@@ -38,7 +38,7 @@ func TestFilesAreForNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
 		info, err := d.Info()
 		if err != nil {
 			t.Fatal(err)
