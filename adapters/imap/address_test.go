@@ -74,8 +74,11 @@ func TestClientAddressOfKept(t *testing.T) {
 		if s.seen("LOGIN") != logins || s.seen("ID (") != told {
 			t.Errorf("%d logins, told %d times; want %d, %d", s.seen("LOGIN"), s.seen("ID ("), logins, told)
 		}
-		if strings.Contains(strings.Join(s.commands, "\n"), "%") {
-			t.Errorf("a zone was sent: %q", s.commands)
+		s.mu.Lock()
+		commands := strings.Join(s.commands, "\n")
+		s.mu.Unlock()
+		if strings.Contains(commands, "%") {
+			t.Errorf("a zone was sent: %q", commands)
 		}
 	}
 }

@@ -28,6 +28,9 @@ func (s *fakeServer) sent() string {
 	var verbs []string
 	for _, command := range s.commands {
 		words := strings.Fields(command)
+		if len(words) == 0 { // an answer to a challenge
+			continue
+		}
 		verb := words[0]
 		if verb == "UID" {
 			verb = words[1]
