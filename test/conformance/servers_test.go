@@ -250,7 +250,7 @@ const gatewayLimits = `
 [limits]
 max_connections_per_address = 1000
 max_login_failures = 10
-login_failure_delay = "1ms"
+login_failure_delay = "1ns" # which doubles with each failure, 16 times at most
 `
 
 // startServer runs a server until the test ends and waits for its greeting. Of
