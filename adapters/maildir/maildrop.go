@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -61,6 +62,14 @@ func (d *maildrop) message(i int) *message {
 		m.name, m.delivered = strings.Clone(m.name), d.reader.delivered()
 	}
 	return &m
+}
+
+// hasDuplicates reports whether any message shares the base name of one before it.
+func (d *maildrop) hasDuplicates() bool {
+	if d.own {
+		return slices.ContainsFunc(d.messages, func(m message) bool { return m.duplicate })
+	}
+	return d.listing.duplicates
 }
 
 // view returns message i, without delivered. It is good until the next call, name

@@ -117,6 +117,11 @@ func (n *naming) IsUnique() bool {
 	return n.arranged == nil || n.arranged.unique && n.form.Has(uidl.UID)
 }
 
+// HasTemporary implements uidl.Temporary.
+func (n *naming) HasTemporary() bool {
+	return n.arranged != nil && n.numbered && !n.arranged.whole || n.d.hasDuplicates()
+}
+
 // IsTemporary implements uidl.Temporary.
 func (n *naming) IsTemporary(i int) bool {
 	m, k := n.message(i)

@@ -19,6 +19,7 @@ type arranged struct {
 	order    []int32  // message by its number less 1
 	numbers  []number // by message; uid 0 and not byName for one that has none
 	unique   bool     // no two have the same UID, and none a unique-id of its own
+	whole    bool     // all have a number, or are known by their file names
 }
 
 func (a *arranged) octets() int { return 256 + 56*len(a.order) }
@@ -103,7 +104,7 @@ func (d *maildrop) contents() any {
 // number gives the messages of d their numbers.
 func (d *maildrop) number(n *numbers) *arranged {
 	count := d.Len()
-	a := &arranged{validity: n.validity, unique: true}
+	a := &arranged{validity: n.validity, unique: true, whole: true}
 	a.numbers, a.order = make([]number, count), make([]int32, count)
 	seen := make(map[uint32]struct{}, count)
 	for i := range count {
@@ -114,9 +115,11 @@ func (d *maildrop) number(n *numbers) *arranged {
 		}
 		k, ok := n.byBase[m.base()]
 		if !ok {
+			a.whole = false
 			continue
 		}
 		a.numbers[i] = k
+		a.whole = a.whole && (k.uid != 0 || k.byName)
 		if _, twice := seen[k.uid]; twice || k.pop3 != "" || k.byName {
 			a.unique = false
 		}

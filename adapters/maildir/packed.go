@@ -16,6 +16,8 @@ type packed struct {
 	data  []byte   // one message after the other: see cursor.next
 	index []uint32 // where in data each block begins
 	sizes []uint32 // octets of each message, or math.MaxUint32 where they do not fit
+
+	duplicates bool // some message is one
 }
 
 // blockSize is how many messages make a block. The first is told without the one
@@ -44,10 +46,11 @@ func pack(messages []message) packed {
 		}
 		m := &messages[i]
 		p.note(len(p.data), m.octets)
+		p.duplicates = p.duplicates || m.duplicate
 		p.data = appendPacked(p.data, m, &before)
 		before = *m
 	}
-	return packed{slices.Clip(p.data), slices.Clip(p.index), slices.Clip(p.sizes)}
+	return packed{slices.Clip(p.data), slices.Clip(p.index), slices.Clip(p.sizes), p.duplicates}
 }
 
 // note adds a message that begins at an offset in data.
@@ -112,6 +115,7 @@ func readPacked(data []byte, n uint64) (packed, error) {
 			return packed{}, errPacked
 		}
 		p.sizes[i] = uint32(min(m.octets, math.MaxUint32))
+		p.duplicates = p.duplicates || m.duplicate
 		delivered := c.delivered()
 		// The order is relied on: see compare.
 		if i > 0 && cmp.Or(cmp.Compare(before.delivered, delivered), bytes.Compare(before.base, c.base()), cmp.Compare(before.inode, m.file.inode)) >= 0 {

@@ -42,6 +42,7 @@ type Namer interface {
 // Temporary is a Maildrop with messages that AppendForm may name otherwise in a
 // later session, when their store has numbered them.
 type Temporary interface {
+	HasTemporary() bool // whether there may be any, at no expense
 	IsTemporary(i int) bool
 }
 
@@ -125,7 +126,7 @@ func (n *Names) Settle(ctx context.Context, drop Maildrop, sources []state.Sourc
 			return err
 		}
 	}
-	if t, ok := drop.(Temporary); ok {
+	if t, ok := drop.(Temporary); ok && t.HasTemporary() {
 		for _, i := range n.unnamed() {
 			if t.IsTemporary(i) {
 				more = append(more, named{drop.Key(i), string(n.Append(nil, i))})

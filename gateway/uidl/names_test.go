@@ -430,6 +430,7 @@ func TestKnownIsBounded(t *testing.T) {
 // temporary is a fakeDrop whose messages may be named otherwise later.
 type temporary struct{ *fakeDrop }
 
+func (temporary) HasTemporary() bool   { return true }
 func (temporary) IsTemporary(int) bool { return true }
 
 // TestNamesAreBounded has mail that comes and goes, each message with a name that
