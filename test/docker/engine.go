@@ -34,7 +34,7 @@ var root = func() string {
 // command runs a program to its end and returns its standard output. The error
 // holds the rest of what it wrote.
 func command(stdin io.Reader, env []string, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdin = root, stdin
