@@ -68,16 +68,7 @@ func (s *Accounts) Put(ctx context.Context, a Account) error {
 
 // Delete forgets the account called name, and reports whether there was one.
 func (s *Accounts) Delete(ctx context.Context, name string) (found bool, err error) {
-	err = s.db.write(ctx, func(ctx context.Context, q querier) error {
-		result, err := q.ExecContext(ctx, "DELETE FROM accounts WHERE name = ?", name)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		found = n > 0
-		return err
-	})
-	return found, err
+	return s.db.deleteRow(ctx, "DELETE FROM accounts WHERE name = ?", name)
 }
 
 // List returns all accounts, by name.

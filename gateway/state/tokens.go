@@ -75,16 +75,7 @@ func (t *Tokens) Save(ctx context.Context, name string, value []byte, old int64)
 
 // Remove forgets the value of name, and reports whether there was one.
 func (t *Tokens) Remove(ctx context.Context, name string) (found bool, err error) {
-	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
-		result, err := q.ExecContext(ctx, "DELETE FROM tokens WHERE name = ?", name)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		found = n > 0
-		return err
-	})
-	return found, err
+	return t.db.deleteRow(ctx, "DELETE FROM tokens WHERE name = ?", name)
 }
 
 // Names are those that have a value, in order.
