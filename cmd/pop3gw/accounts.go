@@ -34,6 +34,7 @@ type accounts struct {
 // generation is who may log in and where their mail lies, by one reading of the
 // configuration.
 type generation struct {
+	config    *config
 	directory *account.Directory
 	adapters  map[string]*builtAdapter
 	providers map[string]*oauth.Provider

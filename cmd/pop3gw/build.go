@@ -144,7 +144,7 @@ func (c *config) adapterNames() []string { return slices.Sorted(maps.Keys(c.adap
 // generation makes the adapters, those of s where they would be the same, and
 // the directory over them.
 func (c *config) generation(s *service) (*generation, error) {
-	g := &generation{adapters: make(map[string]*builtAdapter)}
+	g := &generation{config: c, adapters: make(map[string]*builtAdapter)}
 	before := s.accounts.current // only the goroutine that calls this replaces it
 	var errs []error
 	for _, name := range c.adapterNames() {

@@ -127,12 +127,13 @@ func (e enrolments) Enrol(ctx context.Context, a enrol.Account, g *oauth.Grant) 
 	return e.s.stores.durable.Accounts().Put(ctx, state.Account(a))
 }
 
-// Reserved implements enrol.Accounts.
+// Reserved implements enrol.Accounts. What the operator's users have authorised is
+// kept under their names, or under that of their oauth_user.
 func (e enrolments) Reserved(name string) bool {
-	e.s.accounts.mu.Lock()
-	directory := e.s.accounts.current.directory
-	e.s.accounts.mu.Unlock()
-	return directory.Configured(name)
+	h := e.s.accounts.hold()
+	defer h.Close()
+	return h.generation.directory.Configured(name) ||
+		slices.ContainsFunc(h.generation.config.Users, func(u userConfig) bool { return strings.EqualFold(u.OAuthUser, name) })
 }
 
 // enrolPage makes the page of [enrol].

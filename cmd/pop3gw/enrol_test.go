@@ -129,7 +129,8 @@ func TestEnrolledAccount(t *testing.T) {
 	if got, ok, err := made.Enrolled(t.Context(), a.Name); got != a || !ok || err != nil {
 		t.Errorf("%+v, %v, %v", got, ok, err)
 	}
-	if !made.Reserved("one") || made.Reserved(a.Name) {
+	c.Users = append(c.Users, userConfig{Name: "sales", OAuth: "google", OAuthUser: "Boss@example.org"})
+	if !made.Reserved("one") || !made.Reserved("boss@example.org") || made.Reserved(a.Name) {
 		t.Error("Reserved is wrong")
 	}
 	login := func(password string) (gateway.Account, error) {
