@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -88,18 +87,6 @@ func (c *config) operator(s *service) (*operator, error) {
 	}), l}, nil
 }
 
-// checkOperator reports why the admin listener could not be opened.
-func (c *config) checkOperator() error {
-	if _, err := c.adminToken(); err != nil {
-		return err
-	}
-	l, err := listen(c.Admin.Address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
-}
-
 // serve answers the operator until end.
 func (o *operator) serve(s *service) {
 	if o == nil {
@@ -168,21 +155,24 @@ func (c *certificates) shown() []admin.Certificate {
 	return shown
 }
 
-// adminURL is where this machine reaches the admin listener. An address such as
-// 0.0.0.0, which stands for all of this machine's, leads to loopback.
+// adminURL is where this machine reaches the admin listener.
 func (c *config) adminURL() (string, error) {
 	if c.Admin.Address == "" {
 		return "", c.source.errorf("admin.address", `missing, so that there is nobody to ask; set it to "127.0.0.1:8110" in [admin] and start the gateway again`)
 	}
-	host, port, err := net.SplitHostPort(c.Admin.Address)
-	if err != nil {
-		return "", err
-	}
+	return "http://" + ownAddress(c.Admin.Address), nil
+}
+
+// ownAddress is where this machine reaches what listens on an address that was
+// checked. One such as 0.0.0.0, which stands for all of this machine's, leads to
+// loopback.
+func ownAddress(address string) string {
+	host, port, _ := net.SplitHostPort(address)
 	switch host {
 	case "", "0.0.0.0":
 		host = "127.0.0.1"
 	case "::":
 		host = "::1"
 	}
-	return fmt.Sprintf("http://%s", net.JoinHostPort(host, port)), nil
+	return net.JoinHostPort(host, port)
 }

@@ -141,7 +141,7 @@ func TestAdminPortInUse(t *testing.T) {
 		t.Errorf("exit code %d, %s\nwant %s", code, stderr, want)
 	}
 	stdout, _, _ := pop3gw(t, "", "check", "--config", dir+"/config.toml")
-	if want := regexp.MustCompile(`(?m)^FAIL  admin listener 127.0.0.1:\d+  +another program listens on`); !want.MatchString(stdout) {
+	if want := regexp.MustCompile(`(?m)^FAIL  admin listener 127.0.0.1:\d+  +\S+/config.toml:2: admin.address: another program listens on`); !want.MatchString(stdout) {
 		t.Errorf("check says:\n%s", stdout)
 	}
 }

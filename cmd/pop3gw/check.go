@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -31,8 +34,9 @@ with --user open a maildrop. The user's password is asked for, or read from
 standard input, only where it is the one that logs in at the IMAP server. Nothing
 is changed. Exit status 1 says that something failed.
 
-A port that a POP3 server has already is a warning: while pop3gw runs it is pop3gw
-itself. With --offline files alone are read, and no port and no server is tried.`,
+A port where a server answers as pop3gw does is a warning: while pop3gw runs it is
+pop3gw itself. With --offline files alone are read, and no port and no server is tried;
+a certificate that clients refuse is a warning then, since the gateway serves with it.`,
 		Example: "  pop3gw check --config config.toml\n  pop3gw check --config config.toml --user scanner",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -125,12 +129,8 @@ func (c *config) checkAll(ctx context.Context, s *service, r *report) {
 	if !r.offline {
 		c.checkListeners(ctx, s, r)
 	}
-	if c.Admin.Address != "" {
-		r.add("admin listener "+c.Admin.Address, "free", c.checkOperator())
-	}
-	if c.Enrol.isSet() {
-		r.add("enrolment page "+c.Enrol.PublicURL, "free, at "+c.Enrol.Address, c.checkEnrolServer(s))
-	}
+	c.checkOperator(ctx, r)
+	c.checkEnrolServer(ctx, s, r)
 	lines, unreadable := c.checkPasswdFiles(s.accounts.current.directory)
 	for _, err := range flatten(unreadable) {
 		r.add("passwd-file", "", err)
@@ -165,34 +165,100 @@ func (c *config) at(key string, err error) error {
 	return c.source.errorf(key, "%w", err)
 }
 
-// checkListeners opens each listener for a moment.
 func (c *config) checkListeners(ctx context.Context, s *service, r *report) {
 	for i, l := range s.listeners {
-		what := "listener " + l.address
-		nl, err := listen(l.address)
-		if err == nil {
-			nl.Close()
-			r.add(what, "free, tls "+l.tls, nil)
-			continue
-		}
-		err = c.source.errorf(l.key, "%w", err)
-		ctx, cancel := context.WithTimeout(ctx, ownPatience)
-		if errors.Is(err, syscall.EADDRINUSE) && health(ctx, l.address, l.options.Implicit, c.Listeners[i].proxyFrom()) == nil {
-			r.warn(what, errors.New("a POP3 server listens here already; while pop3gw runs that is pop3gw itself"))
-		} else {
-			r.add(what, "", err)
-		}
-		cancel()
+		c.checkPort(ctx, r, "listener "+l.address, "free, tls "+l.tls, l.key, l.address, func(ctx context.Context) error {
+			return health(ctx, l.address, l.options.Implicit, c.Listeners[i].proxyFrom())
+		})
 	}
 }
 
-// ownPatience is how long a check waits for the greeting of a gateway that runs on
+// checkOperator looks at [admin], if there is one.
+func (c *config) checkOperator(ctx context.Context, r *report) {
+	if c.Admin.Address == "" {
+		return
+	}
+	what := "admin listener " + c.Admin.Address
+	if _, err := c.adminToken(); err != nil || r.offline {
+		r.add(what, "its port was not tried", err)
+		return
+	}
+	c.checkPort(ctx, r, what, "free", "admin.address", c.Admin.Address, func(ctx context.Context) error {
+		return answers(ctx, "http://"+ownAddress(c.Admin.Address)+"/healthz", "")
+	})
+}
+
+// checkEnrolServer looks at [enrol], if there is one.
+func (c *config) checkEnrolServer(ctx context.Context, s *service, r *report) {
+	if !c.Enrol.isSet() {
+		return
+	}
+	what := "enrolment page " + c.Enrol.PublicURL
+	if _, err := c.enrolPage(s, s.log); err != nil || r.offline {
+		r.add(what, "its port was not tried", err)
+		return
+	}
+	c.checkPort(ctx, r, what, "free, at "+c.Enrol.Address, "enrol.address", c.Enrol.Address, func(ctx context.Context) error {
+		return answers(ctx, "https://"+ownAddress(c.Enrol.Address)+"/", strings.TrimPrefix(c.Enrol.PublicURL, "https://"))
+	})
+}
+
+// checkPort opens a port for a moment. Where another program has it, own asks whether
+// that serves what pop3gw would.
+func (c *config) checkPort(ctx context.Context, r *report, what, free, key, address string, own func(context.Context) error) {
+	l, err := listen(address)
+	if err == nil {
+		l.Close()
+		r.add(what, free, nil)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownPatience)
+	defer cancel()
+	if errors.Is(err, syscall.EADDRINUSE) && own(ctx) == nil {
+		r.warn(what, errors.New("a server that answers as pop3gw does listens here already; while pop3gw runs that is pop3gw itself"))
+		return
+	}
+	r.add(what, "", c.source.errorf(key, "%w", err))
+}
+
+// answers asks for a page of this machine, under the name host where that is not
+// empty. An error says why it is not there.
+func answers(ctx context.Context, url, host string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	request.Host = host
+	client := http.Client{Transport: &http.Transport{ // no proxy of the environment
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // nothing secret is sent
+	}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// ownPatience is how long a check waits for the answer of a gateway that runs on
 // this machine.
 const ownPatience = 500 * time.Millisecond
 
 // checkCertificates looks at each certificate, and whether one of them is for
-// the hostname of the configuration.
+// the hostname of the configuration. What clients will refuse does not keep the gateway
+// from serving: offline, where that is the question, it is a warning.
 func (c *config) checkCertificates(s *service, r *report) {
+	row := func(detail string, err error) {
+		if err != nil && r.offline {
+			r.warn("certificate", err)
+			return
+		}
+		r.add("certificate", detail, err)
+	}
 	used := slices.ContainsFunc(s.listeners, func(l listener) bool { return l.secure != nil })
 	var wrongName error
 	named := c.Hostname == "" || !used
@@ -201,13 +267,13 @@ func (c *config) checkCertificates(s *service, r *report) {
 		if !used {
 			detail = pair.files.Certificate + ", which no listener uses"
 		}
-		r.add("certificate", detail, pair.valid(time.Now()))
+		row(detail, pair.valid(time.Now()))
 		err := pair.leaf().VerifyHostname(c.Hostname)
 		named = named || err == nil
 		wrongName = cmp.Or(wrongName, err)
 	}
 	if !named {
-		r.add("certificate", "", c.source.errorf("hostname", "%w; clients that connect to this name will refuse it: correct it, or name a certificate for it in [tls]", wrongName))
+		row("", c.source.errorf("hostname", "%w; clients that connect to this name will refuse it: correct it, or name a certificate for it in [tls]", wrongName))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // checkConfig is a Maildir, an IMAP server that works, and one that does not.
@@ -175,20 +176,60 @@ func TestCheckCertificate(t *testing.T) {
 	}
 }
 
+// besideConfig has every port that pop3gw may open, and a certificate that
+// no client takes.
+const besideConfig = `
+hostname = "pop.example.org"
+[[listeners]]
+address = "$POP3"
+[tls]
+certificate = "old.crt"
+key = "old.key"
+[admin]
+address = "$ADMIN"
+[enrol]
+address = "$ENROL"
+public_url = "https://pop.example.org:8443"
+domains = ["*"]
+[[enrol.providers]]
+oauth = "google"
+adapter = "up"
+[oauth.google]
+client_id = "x"
+[adapters.up]
+type = "imap"
+address = "127.0.0.1:1"
+[state]
+url = "file://$DIR/state"
+`
+
 // While it runs its own ports are no failure; and without the network neither
-// ports nor servers are tried.
+// ports nor servers are tried, so that a reload is refused for what would end it alone.
 func TestCheckBesideServe(t *testing.T) {
-	p, dir, address := startServe(t)
-	rewrite(t, dir, `address = "127.0.0.1:0"`, `address = "`+address+`"`)
+	dir := t.TempDir()
+	writePairUntil(t, time.Now().Add(-time.Hour), dir, "old", false, "other.example.org")
+	pop3, admin, page := unreachable(t), unreachable(t), unreachable(t)
+	write(t, dir, "config.toml", strings.NewReplacer("$POP3", pop3, "$ADMIN", admin, "$ENROL", page, "$DIR", dir).Replace(besideConfig))
+	p := start(t, dir, "serve", "--config", dir+"/config.toml")
+	p.out.find(t, "msg=ready")
 	args := []string{"check", "--config", dir + "/config.toml"}
 	out, _, _ := pop3gw(t, "", args...)
-	if !regexp.MustCompile(`(?m)^warn +listener ` + address + ` +a POP3 server listens here already; while pop3gw runs that is pop3gw itself$`).MatchString(out) {
-		t.Errorf("beside a gateway that runs:\n%s", out)
+	for _, what := range []string{"listener " + pop3, "admin listener " + admin, "enrolment page https://pop.example.org:8443"} {
+		if !regexp.MustCompile(`(?m)^warn +` + what + ` +a server that answers as pop3gw does listens here already; while pop3gw runs that is pop3gw itself$`).MatchString(out) {
+			t.Errorf("beside a gateway that runs there is no warning of %s:\n%s", what, out)
+		}
 	}
-	p.end(t, syscall.SIGTERM)
+	if n := len(regexp.MustCompile(`(?m)^FAIL +certificate `).FindAllString(out, -1)); n != 2 {
+		t.Errorf("%d rows of the certificate fail, want 2:\n%s", n, out)
+	}
+	// As ExecReload= of pop3gw.service does.
 	out, stderr, code := pop3gw(t, "", append(args, "--offline")...)
-	if code != 0 || strings.Contains(out, "listener") || strings.Contains(out, "adapter") || !strings.Contains(out, "certificate") {
+	if code != 0 || strings.Contains(out, "FAIL") || strings.Contains(out, "adapter") ||
+		len(regexp.MustCompile(`(?m)^warn +certificate `).FindAllString(out, -1)) != 2 {
 		t.Errorf("offline: exit code %d, %s\n%s", code, stderr, out)
+	}
+	if code := p.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.out)
 	}
 	if _, stderr, code := pop3gw(t, "", append(args, "--offline", "--user", "bob")...); code != 2 || stderr != "pop3gw: --offline reads files alone; leave --user out\n" {
 		t.Errorf("offline with a user: exit code %d, %s", code, stderr)

@@ -212,18 +212,6 @@ func (c *config) enrolServer(s *service) (*enrolServer, error) {
 	return &enrolServer{enrol.NewServer(page), secure}, nil
 }
 
-// checkEnrolServer reports why the page could not be served.
-func (c *config) checkEnrolServer(s *service) error {
-	if _, err := c.enrolPage(s, s.log); err != nil {
-		return err
-	}
-	l, err := listen(c.Enrol.Address)
-	if err != nil {
-		return err
-	}
-	return l.Close()
-}
-
 // serve serves the page until end.
 func (e *enrolServer) serve(s *service) {
 	if e == nil {
