@@ -2,16 +2,19 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"pop3gw/adapters/imap/link"
 	"pop3gw/gateway"
+	"pop3gw/gateway/socket"
 )
 
 // Servers counts the connections of adapters to the same server together. The zero
@@ -267,7 +270,7 @@ func (s *server) dialer(p *place, dial dialFunc) dialFunc {
 			return nil, err
 		}
 		s.hold(p)
-		return &countedConn{Conn: nc, release: sync.OnceFunc(func() { s.release(p) })}, nil
+		return &countedConn{Conn: socket.Quick(nc), release: sync.OnceFunc(func() { s.release(p) })}, nil
 	}
 }
 
@@ -277,6 +280,14 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 type countedConn struct {
 	net.Conn
 	release func()
+}
+
+// SyscallConn lets package link tell the system how much it waits for.
+func (c *countedConn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func (c *countedConn) Close() error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,5 +359,30 @@ func TestConnectionsUnderLoad(t *testing.T) {
 	}
 	if len(a.server.users) != 0 || len(a.server.lines) != 0 {
 		t.Errorf("left are %v, %v", a.server.users, a.server.lines)
+	}
+}
+
+// A connection that has a place is read as cheaply as one that has none: package
+// link reaches its socket.
+func TestCountedConnectionIsQuick(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := new(Servers).join(l.Addr().String(), new(Adapter))
+	nc, err := s.dialer(&place{user: new(user), adapter: new(Adapter), holders: 1}, nil)(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, plain := nc.(*countedConn).Conn.(*net.TCPConn); plain {
+		t.Error("it is a connection of package net, whose system calls cost more")
+	}
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(uintptr) {}); err != nil {
+		t.Error(err)
 	}
 }
