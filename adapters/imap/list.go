@@ -185,6 +185,9 @@ const relistAfter = 24 * time.Hour
 func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 	doing := fmt.Sprintf("listing mailbox %.200q", d.mailbox)
 	m, known := &opened.Mailbox, d.known
+	if !m.Counted {
+		return d.adapter.explainAs(incomplete, doing, errors.New("server does not tell how many messages there are (EXISTS, RFC 9051 §6.3.2)"))
+	}
 	if m.UIDValidity == 0 {
 		return d.adapter.explainAs(permanent("mail server cannot tell its messages apart over time", "it needs UIDVALIDITY (RFC 9051 §2.3.1.1)"),
 			doing, errors.New("mailbox has no UIDVALIDITY"))
@@ -217,7 +220,7 @@ func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 	case errors.Is(err, errTooMany):
 		return d.adapter.explainAs(permanent("mailbox has too many messages", "remove some, or move them to other mailboxes"), doing, err)
 	case errors.Is(err, errIncomplete):
-		return d.adapter.explainAs(temporary("mail server does not list all messages, try again later", "see the server's own log"), doing, err)
+		return d.adapter.explainAs(incomplete, doing, err)
 	case err != nil:
 		return d.adapter.explain(doing, err)
 	}
@@ -235,14 +238,14 @@ func (d *maildrop) list(ctx context.Context, opened *link.Opened) error {
 func (d *maildrop) update(ctx context.Context, known *remembered, opened *link.Opened) (l listing, changed, ok bool, err error) {
 	m := &opened.Mailbox
 	age := time.Since(known.listed)
-	if !m.Counted || known.uidNext == 0 || m.UIDNext < known.uidNext || age < 0 || age > relistAfter ||
+	if known.uidNext == 0 || m.UIDNext < known.uidNext || age < 0 || age > relistAfter ||
 		m.HighestModSeq != 0 && m.HighestModSeq < known.highestModSeq {
 		return l, false, false, nil
 	}
 	l = known.messages
 	if m.UIDNext > known.uidNext {
 		var added listing
-		err := d.conn.FetchSizes(ctx, fmt.Sprintf("%d:*", known.uidNext), func(uid imap.UID, size int64) error {
+		err := d.conn.FetchSizes(ctx, fmt.Sprintf("%d:*", known.uidNext), func(_ uint32, uid imap.UID, size int64) error {
 			if uint32(uid) < known.uidNext {
 				return nil // where there is none, servers give the last one
 			}
@@ -282,7 +285,10 @@ func (d *maildrop) update(ctx context.Context, known *remembered, opened *link.O
 	return l, changed, l.agrees(opened.Extent), nil
 }
 
-var errIncomplete = errors.New("SEARCH finds messages that FETCH leaves out")
+var (
+	errIncomplete = errors.New("SEARCH finds messages that FETCH leaves out")
+	incomplete    = temporary("mail server does not list all messages, try again later", "see the server's own log")
+)
 
 // listAll lists the mailbox. A listing is taken for complete if it has as many
 // messages as the mailbox is said to have. If not, mail came or went meanwhile, or
@@ -300,12 +306,12 @@ func (d *maildrop) listAll(ctx context.Context, opened *link.Opened) (listing, e
 		if !empty {
 			n := min(m.Messages, 1<<17)
 			l.uids, l.sizes = make([]uint32, 0, n), make([]uint32, 0, n)
-			if err := d.conn.FetchSizes(ctx, "1:*", l.add); err != nil {
+			if err := d.conn.FetchSizes(ctx, "1:*", func(_ uint32, uid imap.UID, size int64) error { return l.add(uid, size) }); err != nil {
 				return l, err
 			}
 			l.sort()
 		}
-		if l.len() == int(m.Messages) && (l.len() > 0 || m.Counted && l.agrees(opened.Extent)) {
+		if l.len() == int(m.Messages) && (l.len() > 0 || l.agrees(opened.Extent)) {
 			return l, nil
 		}
 		present, err := d.search(ctx, 2*l.len()+50_000, &imap.SearchCriteria{})

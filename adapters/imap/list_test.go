@@ -69,12 +69,13 @@ func TestList(t *testing.T) {
 			on: answering("UID FETCH", "* 1 FETCH ((((\nOK")},
 		{name: "out of order and twice", want: []uint32{10, 20, 30},
 			on: answering("UID FETCH", "* 3 FETCH (UID 30 RFC822.SIZE 3)\n* 1 FETCH (UID 10 RFC822.SIZE 3)\n* 2 FETCH (UID 20 RFC822.SIZE 3)\n* 1 FETCH (UID 10 RFC822.SIZE 3)\nOK")},
-		{name: "EXISTS is missing", want: []uint32{10, 20, 30},
-			on: answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 31] .\nOK")},
-		{name: "EXISTS is missing, and search fails", code: "SYS/TEMP", text: "mail server refused, try again later",
+		{name: "two messages with one UID", code: "SYS/TEMP", text: "mail server sent something that is not IMAP, try again later",
 			on: func(c *fakeConn, command string) bool {
-				return answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 31] .\nOK")(c, command) || answering("UID SEARCH", "NO")(c, command)
+				return answering("UID FETCH", "* 1 FETCH (UID 10 RFC822.SIZE 3)\n* 2 FETCH (UID 10 RFC822.SIZE 3)\n* 3 FETCH (UID 30 RFC822.SIZE 3)\nOK")(c, command) ||
+					answering("UID SEARCH", "* SEARCH 10 30\nOK")(c, command)
 			}},
+		{name: "EXISTS is missing", code: "SYS/TEMP", text: incomplete,
+			on: answering("EXAMINE", "* OK [UIDVALIDITY 2748] .\n* OK [UIDNEXT 31] .\nOK")},
 		{name: "no UIDVALIDITY", code: "SYS/PERM", text: "mail server cannot tell its messages apart over time",
 			on: answering("EXAMINE", "* 3 EXISTS\n* OK [UIDNEXT 31] .\nOK [READ-ONLY] done")},
 		{name: "no such mailbox", code: "SYS/PERM", text: "mailbox cannot be opened on the mail server",

@@ -53,7 +53,7 @@ func BenchmarkFetchSizes(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		err := c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { n++; return nil })
+		err := c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { n++; return nil })
 		if n != messages || err != nil {
 			b.Fatal(n, err)
 		}

@@ -168,7 +168,7 @@ func TestDoAwaitsAbandonedCommands(t *testing.T) {
 		return login.Wait()
 	})
 	checkErr(t, "Do", err, &imap.Error{Type: "NO", Code: "AUTHENTICATIONFAILED", Text: "wrong"})
-	if err := c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { return nil }); err != nil {
+	if err := c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { return nil }); err != nil {
 		t.Error(err)
 	}
 	inStep(t, c)
@@ -385,7 +385,7 @@ func TestCloseAtAnyTime(t *testing.T) {
 			return c.Do(context.Background(), func(client *imapclient.Client) error { return client.Expunge().Close() })
 		}},
 		{"FetchSizes", func(c *Conn) error {
-			return c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { return nil })
+			return c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { return nil })
 		}},
 		{"FetchBody", func(c *Conn) error { _, err := c.FetchBody(context.Background(), 1, Section{}); return err }},
 	} {

@@ -190,6 +190,11 @@ func TestFetchSizes(t *testing.T) {
 		{"negative", "* 1 FETCH (UID 7 RFC822.SIZE -1)\n% OK\n", nil, ErrProtocol},
 		{"2^63", "* 1 FETCH (UID 7 RFC822.SIZE 9223372036854775808)\n% OK\n", nil, ErrProtocol},
 		{"UID 2^32", "* 1 FETCH (UID 4294967296 RFC822.SIZE 1)\n% OK\n", nil, ErrProtocol},
+		{"one UID for two messages", "* 1 FETCH (UID 7 RFC822.SIZE 1)\n* 2 FETCH (UID 7 RFC822.SIZE 1)\n% OK\n", []message{{7, 1}}, ErrProtocol},
+		{"two UIDs for one message", "* 1 FETCH (UID 7 RFC822.SIZE 1)\n* 1 FETCH (UID 8 RFC822.SIZE 1)\n% OK\n", []message{{7, 1}}, ErrProtocol},
+		{"UIDs that descend", "* 1 FETCH (UID 7 RFC822.SIZE 1)\n* 2 FETCH (UID 6 RFC822.SIZE 1)\n% OK\n", []message{{7, 1}}, ErrProtocol},
+		{"one message twice", "* 1 FETCH (UID 7 RFC822.SIZE 1)\n* 1 FETCH (UID 7 RFC822.SIZE 1)\n% OK\n", []message{{7, 1}, {7, 1}}, nil},
+		{"renumbered between", "* 1 FETCH (UID 7 RFC822.SIZE 1)\n* 1 EXPUNGE\n* 1 FETCH (UID 8 RFC822.SIZE 1)\n% OK\n", []message{{7, 1}, {8, 1}}, nil},
 		{"junk behind", "* 1 FETCH (UID 7 RFC822.SIZE 1) x\n% OK\n", nil, ErrProtocol},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,7 +206,7 @@ func TestFetchSizes(t *testing.T) {
 				}
 			})
 			var got []message
-			err := c.FetchSizes(context.Background(), "1:*", func(uid imap.UID, size int64) error {
+			err := c.FetchSizes(context.Background(), "1:*", func(_ uint32, uid imap.UID, size int64) error {
 				got = append(got, message{uid, size})
 				return nil
 			})
@@ -223,7 +228,7 @@ func TestFetchSizesRefused(t *testing.T) {
 		u.send(u.expect("NOOP"), "% OK\n")
 	})
 	calls := 0
-	err := c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { calls++; return io.ErrShortBuffer })
+	err := c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { calls++; return io.ErrShortBuffer })
 	wantErr(t, "FetchSizes", err, io.ErrShortBuffer)
 	if calls != 1 {
 		t.Errorf("called %d times", calls)
@@ -240,7 +245,7 @@ func TestFetchSizesPanics(t *testing.T) {
 	})
 	func() {
 		defer func() { recover() }()
-		c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { panic("x") })
+		c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { panic("x") })
 	}()
 	wantErr(t, "Do", c.Do(context.Background(), noop), errUnfinished)
 }
@@ -262,7 +267,7 @@ func TestFetchSizesAllocates(t *testing.T) {
 	})
 	allocs := testing.AllocsPerRun(3, func() {
 		count := 0
-		err := c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { count++; return nil })
+		err := c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { count++; return nil })
 		if err != nil || count != n {
 			t.Fatal(count, err)
 		}

@@ -55,7 +55,7 @@ func FuzzResponses(f *testing.F) {
 				t.Errorf("Read ended with %v, Close with %v", err, closed)
 			}
 		}
-		c.FetchSizes(context.Background(), "1:*", func(uid imap.UID, size int64) error {
+		c.FetchSizes(context.Background(), "1:*", func(_ uint32, uid imap.UID, size int64) error {
 			if uid == 0 || size < 0 {
 				t.Errorf("UID %d, size %d", uid, size)
 			}

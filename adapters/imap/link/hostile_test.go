@@ -63,7 +63,7 @@ func TestHostile(t *testing.T) {
 		})
 	}
 	sizes := func(c *Conn) error {
-		return c.FetchSizes(context.Background(), "1:*", func(imap.UID, int64) error { return nil })
+		return c.FetchSizes(context.Background(), "1:*", func(uint32, imap.UID, int64) error { return nil })
 	}
 	body := func(c *Conn) error {
 		b, err := c.FetchBody(context.Background(), 1, Section{})

@@ -85,7 +85,7 @@ func (u *upstream) drip(s string, pause time.Duration) {
 func TestLimits(t *testing.T) {
 	do := func(ctx context.Context, c *Conn) error { return c.Do(ctx, noop) }
 	sizes := func(ctx context.Context, c *Conn) error {
-		return c.FetchSizes(ctx, "1:*", func(imap.UID, int64) error { return nil })
+		return c.FetchSizes(ctx, "1:*", func(uint32, imap.UID, int64) error { return nil })
 	}
 	body := func(ctx context.Context, c *Conn) error {
 		b, err := c.FetchBody(ctx, 1, Section{})

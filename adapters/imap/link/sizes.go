@@ -1,19 +1,22 @@
 package link
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/emersion/go-imap/v2"
 )
 
-// FetchSizes calls fn with the UID and the RFC822.SIZE in octets of each
-// message in set ("1:*", "4,7:9"), in the server's order, as the answer comes
-// in. It allocates nothing per message.
+// FetchSizes calls fn with the sequence number, the UID and the RFC822.SIZE in
+// octets of each message in set ("1:*", "4,7:9"), in the server's order, as the
+// answer comes in. It allocates nothing per message.
 //
-// Messages may be missing (expunged) or come twice: the caller counts. An
-// error of fn is returned once the answer has been read to its end; fn is not
-// called again. NO and BAD are *imap.Error.
-func (c *Conn) FetchSizes(ctx context.Context, set string, fn func(uid imap.UID, size int64) error) error {
+// Messages may be missing (expunged) or come twice: the caller counts. UIDs that
+// do not ascend as the sequence numbers do, which they must (RFC 9051 §2.3.1.1),
+// are ErrProtocol. An error of fn is returned once the answer has been read to its
+// end; fn is not called again. NO and BAD are *imap.Error.
+func (c *Conn) FetchSizes(ctx context.Context, set string, fn func(seq uint32, uid imap.UID, size int64) error) error {
 	x, err := c.exchange(ctx, "UID FETCH "+set+" (UID RFC822.SIZE)")
 	if err != nil {
 		return err
@@ -21,7 +24,7 @@ func (c *Conn) FetchSizes(ctx context.Context, set string, fn func(uid imap.UID,
 	defer x.end()
 
 	var refused error
-	var message sizeItems
+	var message, before sizeItems
 	for {
 		items, more, err := x.next()
 		if !more {
@@ -40,11 +43,14 @@ func (c *Conn) FetchSizes(ctx context.Context, set string, fn func(uid imap.UID,
 		if message.uid == 0 || !message.sized {
 			continue
 		}
+		if message.renumbered == before.renumbered && cmp.Compare(message.seq, before.seq) != cmp.Compare(message.uid, before.uid) {
+			return x.fail(fmt.Errorf("%w: message %d has UID %d, and message %d has UID %d", ErrProtocol, before.seq, before.uid, message.seq, message.uid))
+		}
 		if refused == nil {
 			c.wire.progress = true
-			refused = fn(imap.UID(message.uid), message.size)
+			refused = fn(message.seq, imap.UID(message.uid), message.size)
 		}
-		message = sizeItems{}
+		before, message = message, sizeItems{}
 	}
 }
 

@@ -111,7 +111,7 @@ func TestSwitch(t *testing.T) {
 					})
 				case 1:
 					n := 0
-					err = c.FetchSizes(ctx, "1:*", func(uid imap.UID, size int64) error {
+					err = c.FetchSizes(ctx, "1:*", func(_ uint32, uid imap.UID, size int64) error {
 						if n++; uid != imap.UID(n) || size != int64(1000*n-900) {
 							t.Errorf("message %d: UID %d, size %d", n, uid, size)
 						}
