@@ -119,6 +119,16 @@ const (
 	late  = 30 * time.Second
 )
 
+// maxAhead is how far in the future a token may have been got, by the clock of another
+// process. With more, this machine's clock was set back, and by it the token would
+// seem to be good for too long.
+const maxAhead = time.Minute
+
+// good reports whether sessions may be given the token.
+func (g *Grant) good(now time.Time) bool {
+	return g.Access != "" && now.Before(g.late()) && g.Issued.Sub(now) <= maxAhead
+}
+
 func (g *Grant) early() time.Time { return g.Expiry.Add(-min(early, g.Expiry.Sub(g.Issued)/4)) }
 func (g *Grant) late() time.Time  { return g.Expiry.Add(-min(late, g.Expiry.Sub(g.Issued)/10)) }
 

@@ -355,6 +355,31 @@ func TestRefusedToken(t *testing.T) {
 	})
 }
 
+// A stored token that was got in the future, as it seems once the clock was set back,
+// is not given out: nobody knows how old it is.
+func TestClockSetBack(t *testing.T) {
+	for _, tt := range []struct {
+		back      time.Duration
+		refreshes int
+	}{{30 * time.Second, 0}, {2 * time.Minute, 1}, {24 * time.Hour, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			server := oauthtest.New()
+			f := newFixture(t, server, server.Transport())
+			grant := f.consent(t, "jane")
+			grant.Issued, grant.Expiry = grant.Issued.Add(tt.back), grant.Expiry.Add(tt.back)
+			if err := f.keeper.Put(t.Context(), "jane", grant); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				token, err := f.tokens().Token(t.Context(), "")
+				if err != nil || token == grant.Access == (tt.refreshes > 0) || server.Count("refresh_token") != tt.refreshes {
+					t.Errorf("set back by %v: %v, %d refreshes, want %d", tt.back, err, server.Count("refresh_token"), tt.refreshes)
+				}
+			}
+		})
+	}
+}
+
 // failingStore is a disk that is full.
 type failingStore struct {
 	*oauth.Memory

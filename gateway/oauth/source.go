@@ -48,7 +48,7 @@ func (s *source) Token(ctx context.Context, refused string) (string, error) {
 		return "", s.explain(err)
 	}
 	now := time.Now()
-	good := g.Access != "" && now.Before(g.late())
+	good := g.good(now)
 	if refused != "" && g.Access == refused {
 		if good && now.Sub(g.Issued) < renewAgain {
 			return refused, nil
@@ -152,7 +152,7 @@ func (s *source) renew(ctx context.Context, h *held, refused string) (*Grant, er
 		return nil, err
 	}
 	now := time.Now()
-	if g.Access != refused && now.Before(g.early()) { // another process was faster
+	if g.Access != refused && g.good(now) && now.Before(g.early()) { // another process was faster
 		return g, nil
 	}
 	if !g.Refused.IsZero() && now.Sub(g.Refused) < refusedAgain && !now.Before(g.Refused) {
