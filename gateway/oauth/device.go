@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -22,7 +23,18 @@ type DeviceFlow struct {
 
 // StartDevice begins a consent. Errors are *Error.
 func (p *Provider) StartDevice(ctx context.Context) (*DeviceFlow, error) {
-	response, err := p.config("").DeviceAuth(p.context(ctx))
+	// A client that has a secret shows it here too (RFC 8628 §3.1), which package
+	// oauth2 leaves to us.
+	ctx = p.context(ctx)
+	var options []oauth2.AuthCodeOption
+	if secret := p.options.ClientSecret; secret != "" && p.options.ClientAuth == ClientBasic {
+		client := *p.client
+		client.Transport = &basicAuth{client.Transport, p}
+		ctx = context.WithValue(ctx, oauth2.HTTPClient, &client)
+	} else if secret != "" {
+		options = append(options, oauth2.SetAuthURLParam("client_secret", secret))
+	}
+	response, err := p.config("").DeviceAuth(ctx, options...)
 	if err != nil {
 		return nil, p.explain("starting a device login", err)
 	}
@@ -30,6 +42,18 @@ func (p *Provider) StartDevice(ctx context.Context) (*DeviceFlow, error) {
 		URL: response.VerificationURI, CompleteURL: response.VerificationURIComplete, Code: response.UserCode, Expiry: response.Expiry,
 		provider: p, response: response,
 	}, nil
+}
+
+// basicAuth makes requests as the client of a provider.
+type basicAuth struct {
+	http.RoundTripper
+	provider *Provider
+}
+
+func (b *basicAuth) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	b.provider.setBasicAuth(r)
+	return b.RoundTripper.RoundTrip(r)
 }
 
 // Wait polls the provider, as often as that allows, until somebody has consented

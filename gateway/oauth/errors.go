@@ -144,6 +144,8 @@ func (p *Provider) explainAnswer(e *Error, answer *oauth2.RetrieveError, secrets
 		e.Kind, e.advice = Operator, fmt.Sprintf("the client secret has expired: make another one, and set client_secret in [oauth.%s]", p.name)
 	case strings.Contains(description, "AADSTS7000218"):
 		e.Kind, e.advice = Operator, "set client_secret, or allow public client flows where the client is registered"
+	case strings.Contains(description, "AADSTS700025"):
+		e.Kind, e.advice = Operator, fmt.Sprintf("remove client_secret from [oauth.%s], or allow no public client flows where the client is registered", p.name)
 	case strings.Contains(description, "AADSTS90002"):
 		e.Kind, e.advice = Operator, fmt.Sprintf("mend tenant in [oauth.%s]", p.name)
 	case strings.Contains(description, "AADSTS65001"):

@@ -259,6 +259,51 @@ func TestDeviceFlow(t *testing.T) {
 	}
 }
 
+// Whoever has a secret shows it from the first request on (RFC 8628 §3.1), and
+// whoever has none needs none.
+func TestDeviceClient(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(s *oauthtest.Server)
+		auth   oauth.ClientAuth
+	}{
+		{"in the body", nil, oauth.ClientInBody},
+		{"in the header", func(s *oauthtest.Server) { s.ClientSecret = "a secret: with % and +" }, oauth.ClientBasic},
+		{"public", func(s *oauthtest.Server) { s.ClientSecret = "" }, oauth.ClientInBody},
+		{"public, in the header", func(s *oauthtest.Server) { s.ClientSecret = "" }, oauth.ClientBasic},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := oauthtest.New()
+				if tt.change != nil {
+					tt.change(server)
+				}
+				p := provider(t, server, func(o *oauth.Options) { o.ClientAuth = tt.auth })
+				flow, err := p.StartDevice(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := server.Type(flow.Code, "bob@example.org", true); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := flow.Wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+				_, err = provider(t, server, func(o *oauth.Options) { o.ClientAuth, o.ClientSecret = tt.auth, "wrong" }).StartDevice(t.Context())
+				wantKind(t, err, oauth.Operator, "invalid_client")
+			})
+		})
+	}
+	// A client that is public at Microsoft must not show one.
+	server := oauthtest.New()
+	server.Fail = func(w http.ResponseWriter, _ *http.Request) bool {
+		oauthtest.Refuse(w, http.StatusUnauthorized, "invalid_client", "AADSTS700025: Client is public so neither 'client_assertion' nor 'client_secret' should be presented.")
+		return true
+	}
+	_, err := provider(t, server, nil).StartDevice(t.Context())
+	wantKind(t, err, oauth.Operator, "remove client_secret from [oauth.idp]")
+}
+
 // A provider that wants fewer polls, and one that is away for a while.
 func TestDevicePolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

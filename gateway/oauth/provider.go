@@ -147,6 +147,11 @@ func (p *Provider) config(redirectURL string) *oauth2.Config {
 	}
 }
 
+// setBasicAuth is ClientBasic, as RFC 6749 §2.3.1 has it.
+func (p *Provider) setBasicAuth(r *http.Request) {
+	r.SetBasicAuth(url.QueryEscape(p.options.ClientID), url.QueryEscape(p.options.ClientSecret))
+}
+
 // refresh gets a token for a refresh token. Where the provider gave another one
 // it is in the answer, else the same.
 func (p *Provider) refresh(ctx context.Context, refreshToken string) (*oauth2.Token, error) {
@@ -202,7 +207,7 @@ func (p *Provider) revoke(ctx context.Context, refreshToken string) (revoked boo
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if p.options.ClientAuth == ClientBasic {
-		request.SetBasicAuth(url.QueryEscape(p.options.ClientID), url.QueryEscape(p.options.ClientSecret))
+		p.setBasicAuth(request)
 	}
 	response, err := p.client.Do(request)
 	if err != nil {

@@ -50,8 +50,8 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Form.Get("client_id") != s.ClientID {
-		Refuse(w, http.StatusUnauthorized, "invalid_client", "no such client")
+	if !s.knowsClient(r) {
+		Refuse(w, http.StatusUnauthorized, "invalid_client", "client_id or client_secret is wrong")
 		return
 	}
 	code, userCode := s.secret("device"), rand.Text()[:8]
@@ -101,8 +101,6 @@ func (s *Server) knowsClient(r *http.Request) bool {
 	if user, password, ok := r.BasicAuth(); ok {
 		id, _ = url.QueryUnescape(user)
 		secret, _ = url.QueryUnescape(password)
-	} else if r.Form.Get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code" && secret == "" {
-		secret = s.ClientSecret // as a public client may
 	}
 	return id == s.ClientID && secret == s.ClientSecret
 }
