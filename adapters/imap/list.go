@@ -243,12 +243,14 @@ func (d *maildrop) update(ctx context.Context, known *remembered, opened *link.O
 		return l, false, false, nil
 	}
 	l = known.messages
+	first := uint32(math.MaxUint32) // sequence number of the first that came
 	if m.UIDNext > known.uidNext {
 		var added listing
-		err := d.conn.FetchSizes(ctx, fmt.Sprintf("%d:*", known.uidNext), func(_ uint32, uid imap.UID, size int64) error {
+		err := d.conn.FetchSizes(ctx, fmt.Sprintf("%d:*", known.uidNext), func(seq uint32, uid imap.UID, size int64) error {
 			if uint32(uid) < known.uidNext {
 				return nil // where there is none, servers give the last one
 			}
+			first = min(first, seq)
 			return added.add(uid, size)
 		})
 		if err != nil {
@@ -261,6 +263,8 @@ func (d *maildrop) update(ctx context.Context, known *remembered, opened *link.O
 	switch present := int(m.Messages); {
 	case l.len() < present:
 		return l, false, false, nil
+	case l.len() == present && changed && int64(first) != int64(known.messages.len())+1:
+		return l, false, false, nil // old ones went, and as many new ones since they were counted
 	case l.len() > present && opened.Extent != nil && opened.Extent.Count == 0 && present == 0:
 		return listing{}, true, true, nil
 	case l.len() > present:

@@ -159,6 +159,22 @@ func TestPoll(t *testing.T) {
 	}
 }
 
+// That as many messages are there as the server has counted proves nothing where one
+// was removed before, and one that had just come after it.
+func TestPollWhileOneGoes(t *testing.T) {
+	s := newFake("1", "two", "three")
+	a, _ := s.adapter(t, without)
+	s.poll(t, a).Close()
+	s.change(func(s *fakeServer) { s.remove(10); s.add(40, "four"); s.add(41, "five!") })
+	s.does(once(func(c *fakeConn, command string) bool {
+		if strings.HasPrefix(command, "UID FETCH 31:*") {
+			s.change(func(s *fakeServer) { s.uidNext = 42; s.remove(41) })
+		}
+		return false
+	}))
+	s.poll(t, a).Close()
+}
+
 func byFakeUID(a, b *fakeMessage) int { return int(a.uid) - int(b.uid) }
 
 func openCache(t *testing.T) *cache.Cache {
