@@ -29,23 +29,20 @@ func (c *config) stateFolder() (string, error) {
 	return filepath.Clean(u.Path), nil
 }
 
-// openStores opens the stores in the folder of state.url, or none without one.
+// openStores opens the stores in the folder of state.url, or none without one. The
+// cache may be missing from them: nothing depends on it.
 func (c *config) openStores(log *slog.Logger) (stores, error) {
 	dir, err := c.stateFolder()
 	if dir == "" || err != nil {
 		return stores{}, err
 	}
-	unusable := func(err error) error {
-		return c.source.errorf("state.url", "%w; the gateway's user (uid %d) must be able to write to %s", err, os.Geteuid(), dir)
+	durable, err := state.Open(dir, log)
+	if err != nil {
+		return stores{}, c.source.errorf("state.url", "%w; the gateway's user (uid %d) must be able to write to %s", err, os.Geteuid(), dir)
 	}
 	kept, err := cache.Open(filepath.Join(dir, "cache"), cache.DefaultSize, log)
 	if err != nil {
-		return stores{}, unusable(err)
-	}
-	durable, err := state.Open(dir, log)
-	if err != nil {
-		kept.Close()
-		return stores{}, unusable(err)
+		log.Warn("the cache cannot be used, and logins take longer; see to the space and the rights there, and restart", "error", err)
 	}
 	return stores{kept, durable, uidl.NewBook(durable, log)}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,4 +69,39 @@ func TestServeState(t *testing.T) {
 	if code != 2 || !strings.Contains(stderr, "state.url: ") || !strings.Contains(stderr, "must be able to write to "+dir+"/users") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
+}
+
+// A cache that cannot be used costs time, and keeps nobody out.
+func TestServeWithoutCache(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, path string) error{
+		"a file":    func(_ *testing.T, path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a link":    func(_ *testing.T, path string) error { return os.Symlink("/nowhere", path) },
+		"read-only": readOnly,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := withState(t, "file://$DIR/state")
+			if err := os.Mkdir(dir+"/state", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(t, dir+"/state/cache"); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, dir, "serve", "--config", dir+"/config.toml")
+			p.out.find(t, "the cache cannot be used.*"+dir+"/state/cache")
+			p.out.find(t, "msg=ready")
+		})
+	}
+}
+
+// readOnly makes a folder that nobody can write to, not even root.
+func readOnly(t *testing.T, path string) error {
+	if err := os.Mkdir(path, 0o500); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", path).CombinedOutput()
+	if err != nil {
+		t.Skipf("no right to mount: %s", out)
+	}
+	t.Cleanup(func() { exec.Command("umount", path).Run() })
+	return nil
 }

@@ -416,3 +416,58 @@ func TestRetrieved(t *testing.T) {
 		t.Errorf("another maildrop has %s", keys)
 	}
 }
+
+// TestFullDisk fills the disk of an open state, and of one that is opened.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no right to mount: %s", out)
+	}
+	t.Cleanup(func() { exec.Command("umount", dir).Run() })
+	db, log := openState(t, dir)
+	t.Cleanup(func() { db.Close() }) // before the disk goes
+	if _, err := db.Tokens().Save(t.Context(), "before", []byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(dir, "filler")
+	fill := func() {
+		t.Helper()
+		if err := os.WriteFile(filler, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk is not full: %v", err)
+		}
+	}
+	fill()
+	large := bytes.Repeat([]byte("x"), 100_000)
+	_, err := db.Tokens().Save(t.Context(), "lost", large, 0)
+	if err == nil || errors.Is(err, ErrDamaged) {
+		t.Errorf("on a full disk Save returns %v", err)
+	}
+	if _, _, err := db.Tokens().Load(t.Context(), "before"); err != nil {
+		t.Errorf("on a full disk what is there cannot be read: %v", err)
+	}
+	os.Remove(filler)
+	if _, err := db.Tokens().Save(t.Context(), "after", large, 0); err != nil {
+		t.Errorf("with space again: %v", err)
+	}
+	db.Close()
+
+	fill()
+	full, err := Open(dir, slog.Default())
+	if err == nil {
+		full.Close()
+	} else if errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("on a full disk Open returns %v", err)
+	}
+	os.Remove(filler)
+	db, _ = openState(t, dir)
+	names, err := db.Tokens().Names(t.Context())
+	if err != nil || len(names) != 2 {
+		t.Errorf("left are %q, %v", names, err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("logged %s", log)
+	}
+}
