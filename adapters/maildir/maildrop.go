@@ -23,6 +23,7 @@ type maildrop struct {
 	listing  *listing  // what the folder held at the login
 	messages []message // the same once something of it has changed or is hidden, else nil
 	own      bool      // messages are in force
+	shown    []int32   // which messages of listing a window has left; nil for all
 	reader   cursor    // of listing
 	unlock   func()
 	log      *slog.Logger

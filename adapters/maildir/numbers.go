@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"weak"
 
 	"pop3gw/gateway"
 )
@@ -14,7 +15,8 @@ import (
 // another program's file gives them. It is shared by sessions, and never changed.
 type arranged struct {
 	file     fileVersion
-	of       any // what was arranged: see contents
+	of       weak.Pointer[listing] // what was arranged, and
+	shown    []int32               // which messages of it; nil for all
 	validity uint32
 	order    []int32  // message by its number less 1
 	numbers  []number // by message; uid 0 and not byName for one that has none
@@ -22,7 +24,7 @@ type arranged struct {
 	whole    bool     // all have a number, or are known by their file names
 }
 
-func (a *arranged) octets() int { return 256 + 56*len(a.order) }
+func (a *arranged) octets() int { return 256 + 60*len(a.order) + 4*len(a.shown) }
 
 // arrangements remembers them by path of the folder, and forgets some when they
 // take up too much. The zero value is empty, and safe for concurrent use.
@@ -71,7 +73,7 @@ func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error
 		return nil, gateway.Unusable("the list of unique-ids of this maildrop cannot be read", err)
 	}
 	path := d.folder.path
-	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == d.contents() {
+	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == weak.Make(d.listing) && len(a.order) == d.Len() && slices.Equal(a.shown, d.shown) {
 		return a, nil
 	}
 	n, err := d.folder.readNumbers(name, parse)
@@ -79,7 +81,7 @@ func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error
 		return nil, err
 	}
 	a := d.number(n)
-	a.file, a.of = file, d.contents()
+	a.file, a.of, a.shown = file, weak.Make(d.listing), d.shown
 	d.adapter.arranged.put(path, a)
 	return a, nil
 }
@@ -90,15 +92,6 @@ func (f *folder) stat(name string) (fileVersion, error) {
 		return fileVersion{}, err
 	}
 	return versionOf(&st), nil
-}
-
-// contents stands for what the maildrop holds: it is equal for the same messages
-// alone, as long as something refers to it.
-func (d *maildrop) contents() any {
-	if d.own {
-		return d
-	}
-	return d.listing
 }
 
 // number gives the messages of d their numbers.

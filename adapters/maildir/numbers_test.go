@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"pop3gw/gateway"
 	durable "pop3gw/gateway/state"
@@ -128,6 +130,57 @@ func TestUidlist(t *testing.T) {
 			n.put(uidlistName, tt.list)
 		}
 		n.want(tt.want)
+	}
+}
+
+// TestUidlistWithWindow has a window, by which a session shows some messages alone.
+func TestUidlistWithWindow(t *testing.T) {
+	n := newNumbered(t, Options{})
+	n.put(uidlistName, uidlist+"9 :3.a\n")
+	arranged := func() *arranged { return n.adapter.arranged.get(n.dir) }
+	n.account.Policy.Window = &gateway.Window{MaxMessages: 2}
+	n.want("000000070000000a 000000090000000a")
+	first := arranged()
+	n.want("000000070000000a 000000090000000a")
+	if arranged() != first {
+		t.Error("the list was read again, and nothing had changed")
+	}
+	n.account.Policy.Window = &gateway.Window{UnseenOnly: true}
+	n.want("")
+	n.account.Policy.Window = &gateway.Window{MaxMessages: 3}
+	n.want("000000070000000a 000000080000000a 000000090000000a")
+	if arranged() == first {
+		t.Error("the list was not read for other messages")
+	}
+	listing := weak.Make(n.adapter.listings.get(n.dir))
+	n.adapter.listings.forget(n.dir)
+	runtime.GC()
+	if listing.Value() != nil {
+		t.Error("a listing that was given up is kept")
+	}
+}
+
+// What a window hides takes up no memory.
+func TestWindowMemory(t *testing.T) {
+	l := &listing{packed: pack(manyMessages(50_000))}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	d := &maildrop{policy: gateway.Policy{Window: &gateway.Window{MaxMessages: 100}}}
+	d.hold(l)
+	d.narrow()
+	if more := heap() - before; more > 1<<20 {
+		t.Errorf("100 messages of 50,000 take up %d KB", more>>10)
+	}
+	all := l.unpack()
+	for i := range 100 {
+		if got, want := d.message(i), &all[len(all)-100+i]; *got != *want {
+			t.Errorf("message %d is %+v, want %+v", i, got, want)
+		}
 	}
 }
 

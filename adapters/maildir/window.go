@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"slices"
 	"time"
 
 	"pop3gw/gateway"
@@ -14,15 +15,24 @@ func (d *maildrop) narrow() {
 		return
 	}
 	since, aged := w.MaxAge.Before(time.Now())
-	var shown []message
-	for _, m := range d.listing.unpack() {
+	var shown []int32
+	for i := range d.Len() {
+		m := d.view(i)
 		if aged && m.file.modified < since.UnixNano() || w.UnseenOnly && m.isSeen() {
 			continue
 		}
-		shown = append(shown, m)
+		shown = append(shown, int32(i))
 	}
 	if n := len(shown) - w.MaxMessages; w.MaxMessages > 0 && n > 0 {
-		shown = shown[n:]
+		shown = slices.Clone(shown[n:])
 	}
-	d.messages, d.own = shown, true
+	if len(shown) == d.Len() {
+		return
+	}
+	messages := make([]message, len(shown))
+	for k, i := range shown {
+		messages[k] = *d.message(int(i))
+	}
+	d.messages, d.own, d.shown = messages, true, shown
+	d.reader = cursor{}
 }
