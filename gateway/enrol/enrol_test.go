@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -159,14 +160,23 @@ func (b *browser) token(a answer) string {
 	return m[1]
 }
 
+var refresh = regexp.MustCompile(`<meta http-equiv="refresh" content="0; url=([^"]+)">`)
+
+// start chooses the provider, and returns where the page goes on by itself.
+func (b *browser) start() string {
+	b.t.Helper()
+	a := b.post("/start", url.Values{"token": {b.token(b.get("/"))}, "provider": {"test"}})
+	m := refresh.FindStringSubmatch(a.body)
+	if a.status != http.StatusOK || m == nil || !strings.Contains(a.body, `<a class="button" href="`+m[1]+`">`) {
+		b.t.Fatalf("start: %d %s", a.status, a.body)
+	}
+	return html.UnescapeString(m[1])
+}
+
 // consent goes to the provider, and returns the address that it sends back to.
 func (b *browser) consent() string {
 	b.t.Helper()
-	a := b.post("/start", url.Values{"token": {b.token(b.get("/"))}, "provider": {"test"}})
-	if a.status != http.StatusSeeOther {
-		b.t.Fatalf("start: %d %s", a.status, a.body)
-	}
-	back := b.get(a.location)
+	back := b.get(b.start())
 	if back.status != http.StatusFound {
 		b.t.Fatalf("provider: %d %s", back.status, back.body)
 	}
@@ -403,10 +413,10 @@ func TestRequestOfConsent(t *testing.T) {
 	b := s.browser()
 	seen := make(map[string]bool)
 	for range 2 {
-		a := b.post("/start", url.Values{"token": {b.token(b.get("/"))}, "provider": {"test"}})
-		q := must(url.Parse(a.location)).Query()
-		if !strings.HasPrefix(a.location, s.provider.URL+"/authorize?") || q.Get("redirect_uri") != s.url+"/callback" || q.Get("code_challenge_method") != "S256" || !strings.Contains(q.Get("scope"), "openid") {
-			t.Errorf("%s", a.location)
+		address := b.start()
+		q := must(url.Parse(address)).Query()
+		if !strings.HasPrefix(address, s.provider.URL+"/authorize?") || q.Get("redirect_uri") != s.url+"/callback" || q.Get("code_challenge_method") != "S256" || !strings.Contains(q.Get("scope"), "openid") {
+			t.Errorf("%s", address)
 		}
 		for _, key := range []string{"state", "nonce", "code_challenge"} {
 			if v := q.Get(key); len(v) < 22 || seen[v] {
@@ -422,9 +432,10 @@ func TestHeaders(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	last, _ := b.enrol()
-	for name, a := range map[string]answer{"first": b.get("/"), "last": last, "error": b.get("/account"), "missing": b.get("/nothing")} {
+	leave := b.post("/start", url.Values{"token": {b.token(b.get("/"))}, "provider": {"test"}})
+	for name, a := range map[string]answer{"first": b.get("/"), "leave": leave, "last": last, "error": b.get("/account"), "missing": b.get("/nothing")} {
 		for header, want := range map[string]string{
-			"Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self' " + s.provider.URL + "; base-uri 'none'; frame-ancestors 'none'",
+			"Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 			"X-Frame-Options":         "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 			"Content-Type": "text/html; charset=utf-8",
 		} {

@@ -57,7 +57,9 @@ func (p *Page) start(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		setCookie(w, cookie)
-		http.Redirect(w, r, v.flow.URL, http.StatusSeeOther)
+		// No redirect: browsers hold form-action against every host that the provider
+		// redirects to in turn, and nobody knows which these are.
+		p.render(w, r, http.StatusOK, "leave", map[string]any{"Title": "To " + provider.Title, "Server": p.options.Settings.Server, "Next": v.flow.URL})
 		return
 	}
 	p.message(w, r, http.StatusBadRequest, "There is no such choice", "")

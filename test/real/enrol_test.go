@@ -38,6 +38,7 @@ var screens = []screen{
 // it that Dovecot gives for a token alone.
 func TestEnrolment(t *testing.T) {
 	provider := oauthtest.Start(t)
+	provider.Bounce = true
 	d := startTokenDovecot(t, provider)
 	port := freePort(t)
 	page := fmt.Sprintf("https://localhost:%d", port)

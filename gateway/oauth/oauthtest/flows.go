@@ -22,6 +22,11 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := r.Form
+	if s.Bounce && !strings.HasPrefix(r.Host, "localhost:") {
+		_, port, _ := strings.Cut(r.Host, ":")
+		http.Redirect(w, r, "http://localhost:"+port+r.URL.String(), http.StatusFound)
+		return
+	}
 	redirect, err := url.Parse(q.Get("redirect_uri"))
 	switch {
 	case err != nil || redirect.Host == "" || q.Get("client_id") != s.ClientID:

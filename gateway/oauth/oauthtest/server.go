@@ -38,6 +38,7 @@ type Server struct {
 	// consents refused. Verified is the claim email_verified.
 	User     string
 	Refuse   bool
+	Bounce   bool // consents go over another host, as they do at many providers
 	Verified bool
 	// Granted, where it is not nil, are the scopes that are granted of those
 	// that were asked for.
