@@ -10,6 +10,7 @@ import (
 
 	"pop3gw/gateway"
 	"pop3gw/gateway/account"
+	"pop3gw/gateway/enrol"
 	"pop3gw/gateway/oauth"
 )
 
@@ -38,7 +39,8 @@ type generation struct {
 	directory *account.Directory
 	adapters  map[string]*builtAdapter
 	providers map[string]*oauth.Provider
-	users     int // the sessions that have it, and one while it is in force
+	terms     enrol.Terms // nothing without [enrol]
+	users     int         // the sessions that have it, and one while it is in force
 }
 
 // builtAdapter is an adapter with what it was made of: one that would be made of

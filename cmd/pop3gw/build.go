@@ -167,6 +167,9 @@ func (c *config) generation(s *service) (*generation, error) {
 	g.providers, err = c.providers()
 	err = errors.Join(append(errs, err)...)
 	if err == nil {
+		g.terms, err = c.enrolTerms(g.providers, s.started.Listeners)
+	}
+	if err == nil {
 		g.directory, err = c.directory(g.adapters, g.providers, s.keeper, s.stores.durable, s.log)
 	}
 	if err != nil {

@@ -136,24 +136,47 @@ func (e enrolments) Reserved(name string) bool {
 		slices.ContainsFunc(h.generation.config.Users, func(u userConfig) bool { return strings.EqualFold(u.OAuthUser, name) })
 }
 
-// enrolPage makes the page of [enrol].
-func (c *config) enrolPage(s *service, log *slog.Logger) (*enrol.Page, error) {
-	hostname, err := c.hostname()
-	if err != nil {
-		return nil, err
+// enrolTerms are what the page offers; nothing without [enrol]. open are the listeners
+// that the gateway was started with.
+func (c *config) enrolTerms(providers map[string]*oauth.Provider, open []listenerConfig) (t enrol.Terms, err error) {
+	if !c.Enrol.isSet() {
+		return t, nil
 	}
-	o := enrol.Options{URL: c.Enrol.PublicURL, Domains: c.Enrol.Domains, Accounts: enrolments{s}, Log: log,
-		Settings: enrol.Settings{Server: hostname, Ports: c.enrolPorts()}}
+	t.Domains, t.Settings.Ports = c.Enrol.Domains, enrolPorts(c.likeOpen(open))
+	if t.Settings.Server, err = c.hostname(); err != nil {
+		return t, err
+	}
 	for i, p := range c.Enrol.Providers {
-		provider := s.accounts.current.providers[p.OAuth]
+		provider := providers[p.OAuth]
 		if !provider.HasCode() || !provider.Identifies() {
-			return nil, c.source.errorf(fmt.Sprintf("enrol.providers[%d].oauth", i),
+			return t, c.source.errorf(fmt.Sprintf("enrol.providers[%d].oauth", i),
 				`found %q, which does not tell who has consented; set auth_url, issuer and keys_url in [oauth.%s], and let scopes have "openid" and "email"`, p.OAuth, p.OAuth)
 		}
 		preset := cmp.Or(c.OAuth[p.OAuth].Preset, p.OAuth)
-		o.Providers = append(o.Providers, enrol.Provider{Provider: provider, Title: cmp.Or(p.Title, providerTitles[preset], p.OAuth)})
+		t.Providers = append(t.Providers, enrol.Provider{Provider: provider, Title: cmp.Or(p.Title, providerTitles[preset], p.OAuth)})
 	}
-	page, err := enrol.New(o)
+	return t, nil
+}
+
+// likeOpen are listeners that are open, with what c says of them by now: no other
+// address is listened at until a restart.
+func (c *config) likeOpen(open []listenerConfig) (listeners []listenerConfig) {
+	for _, l := range open {
+		if i := slices.IndexFunc(c.Listeners, func(n listenerConfig) bool { return n.Address == l.Address }); i >= 0 {
+			l = c.Listeners[i]
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners
+}
+
+// enrolPage makes the page of [enrol].
+func (c *config) enrolPage(s *service, log *slog.Logger) (*enrol.Page, error) {
+	page, err := enrol.New(enrol.Options{URL: c.Enrol.PublicURL, Accounts: enrolments{s}, Log: log, Terms: func() enrol.Terms {
+		h := s.accounts.hold()
+		defer h.Close()
+		return h.generation.terms
+	}})
 	if err != nil {
 		return nil, c.source.errorf("enrol", "%w", err)
 	}
@@ -164,9 +187,9 @@ var providerTitles = map[string]string{"google": "Google", "microsoft": "Microso
 
 // enrolPorts are where clients can log in, as they call it: those of other machines,
 // or those of this one if there are no others.
-func (c *config) enrolPorts() (ports []enrol.Port) {
+func enrolPorts(listeners []listenerConfig) (ports []enrol.Port) {
 	var local []enrol.Port
-	for _, l := range c.Listeners {
+	for _, l := range listeners {
 		p := enrol.Port{Security: map[string]string{"implicit": "SSL/TLS", "stls": "STARTTLS", "none": "no encryption"}[l.TLS]}
 		if _, port, err := net.SplitHostPort(l.Address); err == nil {
 			p.Number, _ = net.LookupPort("tcp", port)

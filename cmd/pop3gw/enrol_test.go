@@ -94,7 +94,7 @@ func TestEnrolPorts(t *testing.T) {
 		{[]listenerConfig{{Address: "10.0.0.1:110", TLS: "none", CleartextLogin: "always"}}, []enrol.Port{{Number: 110, Security: "no encryption"}}},
 		{[]listenerConfig{{Address: "10.0.0.1:110", TLS: "none", CleartextLogin: "loopback"}}, nil},
 	} {
-		if got := (&config{Listeners: tt.listeners}).enrolPorts(); !slices.Equal(got, tt.want) {
+		if got := enrolPorts(tt.listeners); !slices.Equal(got, tt.want) {
 			t.Errorf("%+v: %+v, want %+v", tt.listeners, got, tt.want)
 		}
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // liveKeys are the tables of the configuration that SIGHUP puts in force as a
-// whole. It takes all of [[listeners]] but the addresses, and of [log] the level.
+// whole. It takes all of [[listeners]] but the addresses, of [enrol] the domains and
+// providers, and of [log] the level.
 var liveKeys = []string{"adapters", "users", "routes", "login", "oauth", "tls", "lock"}
 
 // reload reads the configuration again and puts in force what can be replaced
@@ -78,6 +79,8 @@ func restartKeys(a, b *config) (keys []string) {
 		switch key {
 		case "listeners":
 			key, was, is = "listeners.address", addresses(a), addresses(b)
+		case "enrol": // its page looks the rest up
+			key, was, is = "enrol.address, enrol.public_url", [2]string{a.Enrol.Address, a.Enrol.PublicURL}, [2]string{b.Enrol.Address, b.Enrol.PublicURL}
 		case "limits": // failures are counted in one place, for all clients
 			key, was, is = "limits.login_failure_delay", a.Limits.LoginFailureDelay, b.Limits.LoginFailureDelay
 		case "log":

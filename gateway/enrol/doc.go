@@ -13,6 +13,6 @@
 // provider, so that nobody can have planted it.
 //
 // Whoever proves an address gets the account with that name and no other: the
-// address must be verified by the provider, its domain be one of Options.Domains,
+// address must be verified by the provider, its domain be one of Terms.Domains,
 // and an account that exists be of the same user at the same provider.
 package enrol

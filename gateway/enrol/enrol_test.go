@@ -69,10 +69,11 @@ func newSite(t *testing.T) *site {
 	}
 	server := httptest.NewUnstartedServer(nil)
 	s.url = "https://" + server.Listener.Addr().String()
+	terms := Terms{Domains: []string{"example.org", "Example.NET"}, Providers: []Provider{{provider, "Test & <b>Mail</b>"}},
+		Settings: Settings{Server: "pop.example.org", Ports: []Port{{995, "SSL/TLS"}, {110, "STARTTLS"}}}}
 	s.page, err = New(Options{
-		URL: s.url + "/", Domains: []string{"example.org", "Example.NET"}, Providers: []Provider{{provider, "Test & <b>Mail</b>"}}, Accounts: s.kept,
-		Settings: Settings{Server: "pop.example.org", Ports: []Port{{995, "SSL/TLS"}, {110, "STARTTLS"}}},
-		Log:      slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		URL: s.url + "/", Terms: func() Terms { return terms }, Accounts: s.kept,
+		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -543,10 +544,10 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%q: %v", domain, err)
 		}
 	}
-	if _, err := New(Options{URL: "https://pop.example.org"}); err == nil || !strings.Contains(err.Error(), "no domain") || !strings.Contains(err.Error(), "no provider") {
+	if _, err := New(Options{URL: "https://pop.example.org", Terms: func() Terms { return Terms{} }}); err == nil || !strings.Contains(err.Error(), "no domain") || !strings.Contains(err.Error(), "no provider") {
 		t.Errorf("without anything: %v", err)
 	}
-	if !(Options{Domains: []string{"*"}}).allows("a@b.example") {
+	if !(Terms{Domains: []string{"*"}}).allows("a@b.example") {
 		t.Error(`"*" does not allow any`)
 	}
 }

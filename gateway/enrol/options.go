@@ -18,13 +18,40 @@ type Options struct {
 	// port, and nothing else.
 	URL string
 
+	// Terms returns those in force. Each request asks for them.
+	Terms func() Terms
+
+	Accounts Accounts
+	Log      *slog.Logger // nil discards
+}
+
+// Terms are what may change while a Page is served.
+type Terms struct {
 	// Domains are those whose addresses may be enrolled; "*" alone is any.
 	Domains []string
 
 	Providers []Provider // in the order of the page
-	Accounts  Accounts
 	Settings  Settings
-	Log       *slog.Logger // nil discards
+}
+
+// Check says what is wrong with t, in one error for each mistake, joined.
+func (t Terms) Check() error {
+	var errs []error
+	if len(t.Domains) == 0 {
+		errs = append(errs, errors.New("no domain may be enrolled"))
+	}
+	for _, d := range t.Domains {
+		errs = append(errs, CheckDomain(d))
+	}
+	if len(t.Providers) == 0 {
+		errs = append(errs, errors.New("there is no provider"))
+	}
+	for _, p := range t.Providers {
+		if !p.HasCode() || !p.Identifies() {
+			errs = append(errs, errors.New("provider "+p.Name()+" does not tell who has consented"))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Provider is a choice on the page.
@@ -78,7 +105,7 @@ func CheckURL(address string) (string, error) {
 	return "https://" + strings.ToLower(u.Host), nil
 }
 
-// CheckDomain says what is wrong with one of Options.Domains.
+// CheckDomain says what is wrong with one of Terms.Domains.
 func CheckDomain(domain string) error {
 	if domain == "*" || domain != "" && !strings.ContainsAny(domain, "@* /\\") && strings.Contains(domain, ".") {
 		return nil
@@ -87,9 +114,9 @@ func CheckDomain(domain string) error {
 }
 
 // allows reports whether an address may be enrolled.
-func (o Options) allows(address string) bool {
+func (t Terms) allows(address string) bool {
 	_, domain, _ := strings.Cut(address, "@")
-	for _, d := range o.Domains {
+	for _, d := range t.Domains {
 		if d == "*" || strings.EqualFold(d, domain) {
 			return true
 		}

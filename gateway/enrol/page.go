@@ -36,22 +36,7 @@ type Page struct {
 // New returns the page that o describes. Errors are one for each mistake, joined.
 func New(o Options) (*Page, error) {
 	origin, err := CheckURL(o.URL)
-	errs := []error{err}
-	if len(o.Domains) == 0 {
-		errs = append(errs, errors.New("no domain may be enrolled"))
-	}
-	for _, d := range o.Domains {
-		errs = append(errs, CheckDomain(d))
-	}
-	if len(o.Providers) == 0 {
-		errs = append(errs, errors.New("there is no provider"))
-	}
-	for _, p := range o.Providers {
-		if !p.HasCode() || !p.Identifies() {
-			errs = append(errs, errors.New("provider "+p.Name()+" does not tell who has consented"))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(err, o.Terms().Check()); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {
@@ -157,5 +142,5 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, status int, name s
 
 // message answers with a page that says what happened, and where to begin again.
 func (p *Page) message(w http.ResponseWriter, r *http.Request, status int, title, text string) {
-	p.render(w, r, status, "message", map[string]any{"Title": title, "Text": text, "Server": p.options.Settings.Server})
+	p.render(w, r, status, "message", map[string]any{"Title": title, "Text": text, "Server": p.options.Terms().Settings.Server})
 }

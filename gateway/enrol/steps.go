@@ -22,18 +22,19 @@ func (p *Page) choose(w http.ResponseWriter, r *http.Request) {
 		cookie = rand.Text()
 		setCookie(w, cookie)
 	}
+	terms := p.options.Terms()
 	p.render(w, r, http.StatusOK, "choose", map[string]any{
-		"Title": "Mail for older programs and devices", "Server": p.options.Settings.Server, "Token": p.token(cookie),
-		"Providers": p.options.Providers, "Domains": p.domains(),
+		"Title": "Mail for older programs and devices", "Server": terms.Settings.Server, "Token": p.token(cookie),
+		"Providers": terms.Providers, "Domains": terms.named(),
 	})
 }
 
-// domains are those that a user is told of.
-func (p *Page) domains() []string {
-	if len(p.options.Domains) == 1 && p.options.Domains[0] == "*" {
+// named are the domains that a user is told of.
+func (t Terms) named() []string {
+	if len(t.Domains) == 1 && t.Domains[0] == "*" {
 		return nil
 	}
-	return p.options.Domains
+	return t.Domains
 }
 
 // start sends the browser to the provider.
@@ -45,7 +46,8 @@ func (p *Page) start(w http.ResponseWriter, r *http.Request) {
 		p.expired(w, r)
 		return
 	}
-	for _, provider := range p.options.Providers {
+	terms := p.options.Terms()
+	for _, provider := range terms.Providers {
 		if provider.Name() != r.PostFormValue("provider") {
 			continue
 		}
@@ -59,7 +61,7 @@ func (p *Page) start(w http.ResponseWriter, r *http.Request) {
 		setCookie(w, cookie)
 		// No redirect: browsers hold form-action against every host that the provider
 		// redirects to in turn, and nobody knows which these are.
-		p.render(w, r, http.StatusOK, "leave", map[string]any{"Title": "To " + provider.Title, "Server": p.options.Settings.Server, "Next": v.flow.URL})
+		p.render(w, r, http.StatusOK, "leave", map[string]any{"Title": "To " + provider.Title, "Server": terms.Settings.Server, "Next": v.flow.URL})
 		return
 	}
 	p.message(w, r, http.StatusBadRequest, "There is no such choice", "")
@@ -124,7 +126,7 @@ func (p *Page) admit(g *oauth.Grant) (name, refusal string) {
 		return "", "The provider does not confirm that the address is yours. Confirm it there, or ask whoever runs this service."
 	case err != nil:
 		return "", "The address is of a form that POP3 clients cannot log in with. Ask whoever runs this service."
-	case !p.options.allows(name):
+	case !p.options.Terms().allows(name):
 		return "", "The address " + address + " is of none of the domains that this service is for. If you have another account, sign out at the provider, and choose that one."
 	case p.options.Accounts.Reserved(name):
 		return "", "The account " + name + " was set up by whoever runs this service. Ask there for its password."
@@ -165,7 +167,7 @@ func (p *Page) account(w http.ResponseWriter, r *http.Request) {
 		title = "Replace your POP3 password"
 	}
 	p.render(w, r, http.StatusOK, "account", map[string]any{
-		"Title": title, "Server": p.options.Settings.Server, "Token": p.token(cookie),
+		"Title": title, "Server": p.options.Terms().Settings.Server, "Token": p.token(cookie),
 		"Name": v.name, "Provider": v.provider.Title, "Exists": exists, "Changed": old.Changed.Format("2 January 2006"),
 	})
 }
@@ -227,8 +229,9 @@ func (p *Page) password(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.log.Info("enrolled", "user", v.name, "provider", v.provider.Name(), "remote", r.RemoteAddr, "replaced", replaced)
+	settings := p.options.Terms().Settings
 	p.render(w, r, http.StatusOK, "password", map[string]any{
-		"Title": "Your POP3 account is ready", "Server": p.options.Settings.Server, "Name": v.name, "Password": password,
-		"Ports": p.options.Settings.Ports, "Replaced": replaced, "Provider": v.provider.Title, "Manage": v.provider.ManageURL(),
+		"Title": "Your POP3 account is ready", "Server": settings.Server, "Name": v.name, "Password": password,
+		"Ports": settings.Ports, "Replaced": replaced, "Provider": v.provider.Title, "Manage": v.provider.ManageURL(),
 	})
 }
