@@ -70,6 +70,8 @@ type DB struct {
 	writer  *sql.DB // one connection: one writer at a time
 	reader  *sql.DB
 	load    *sql.Stmt // loadQuery of reader; nil if the file is damaged
+	recent  *unchanged
+	pin     *sql.Conn // keeps the WAL-index in its place for recent
 	damaged atomic.Pointer[damage]
 
 	stop     context.CancelFunc // of the check
@@ -93,7 +95,7 @@ func Open(dir string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader, err := open(path, readers, "rw")
+	reader, err := open(path, readers+1, "rw") // with the one that is only kept
 	if err != nil {
 		writer.Close()
 		return nil, err
@@ -146,6 +148,13 @@ func (db *DB) prepare(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	if db.pin, err = db.reader.Conn(ctx); err != nil {
+		return db.unusable(err)
+	}
+	if _, err := versionOf(ctx, db.pin); err != nil { // which opens the WAL-index
+		return db.unusable(err)
+	}
+	db.recent = watch(db.path)
 	checked := make(chan struct{})
 	db.checking.Go(func() {
 		defer close(checked)
@@ -213,7 +222,11 @@ func (db *DB) Close() error {
 	}
 	db.stop()
 	db.checking.Wait()
-	return errors.Join(db.reader.Close(), db.writer.Close())
+	err := db.recent.close()
+	if db.pin != nil {
+		err = errors.Join(err, db.pin.Close())
+	}
+	return errors.Join(err, db.reader.Close(), db.writer.Close())
 }
 
 // Err returns the error of every call, if the file is damaged.

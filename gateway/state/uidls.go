@@ -75,23 +75,29 @@ type Chunk struct {
 // loadQuery is prepared, since each login asks it.
 const loadQuery = "SELECT version, sources, count, until, allowed FROM maildrops WHERE user = ? AND folder = ?"
 
-// Load returns what is known of a maildrop, and whether anything is.
+// Load returns what is known of a maildrop, and whether anything is. Sources are not
+// to be changed.
 func (u *UIDLs) Load(ctx context.Context, user, folder string) (m Maildrop, ok bool, err error) {
-	err = u.db.read(ctx, func(ctx context.Context, q querier) error {
-		var sources string
-		var until int64
-		err := u.db.load.QueryRowContext(ctx, user, folder).
-			Scan(&m.Version, &sources, &m.Count, &until, &m.Allowed)
-		if noRows(err) {
-			return nil
-		}
-		if err == nil {
-			err = decodeSources(sources, &m)
-		}
-		m.User, m.Folder, m.Match, ok = user, folder, time.Unix(until, 0), err == nil
-		return err
+	if err := u.db.Err(); err != nil {
+		return m, false, err
+	}
+	return u.db.recent.load(ownerOf{user, folder}, func() (m Maildrop, ok bool, err error) {
+		err = u.db.read(ctx, func(ctx context.Context, q querier) error {
+			var sources string
+			var until int64
+			err := u.db.load.QueryRowContext(ctx, user, folder).
+				Scan(&m.Version, &sources, &m.Count, &until, &m.Allowed)
+			if noRows(err) {
+				return nil
+			}
+			if err == nil {
+				err = decodeSources(sources, &m)
+			}
+			m.User, m.Folder, m.Match, ok = user, folder, time.Unix(until, 0), err == nil
+			return err
+		})
+		return m, ok, err
 	})
-	return m, ok, err
 }
 
 func decodeSources(sources string, m *Maildrop) error {
