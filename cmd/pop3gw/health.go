@@ -22,14 +22,14 @@ const healthTimeout = 3 * time.Second
 func newHealthCommand() *cobra.Command {
 	var path, address string
 	var implicit bool
-	var proxyFrom []netip.Prefix
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask whether the local server answers",
-		Long: `Connect to the first listener of the configuration and read its greeting. Exit status
-0 says that pop3gw serves, 1 that it does not, and why. It is for health checks, as
-of Docker: nobody logs in, no mail server is asked, and the certificate is not
-verified, since it bears no local name.
+		Long: `Connect to the first listener of the gateway that runs with the configuration, and
+read its greeting. Exit status 0 says that pop3gw serves, 1 that it does not, and why.
+It is for health checks, as of Docker: nobody logs in, no mail server is asked, and the
+certificate is not verified, since it bears no local name. What was changed in the file
+since the gateway read it does not matter, not even a mistake.
 
 With --address no configuration is read.`,
 		Example: "  pop3gw health --config /etc/pop3gw/config.toml\n  pop3gw health --address 127.0.0.1:995 --tls",
@@ -40,15 +40,21 @@ With --address no configuration is read.`,
 				return usageError{errors.New("--address needs no configuration; leave --config out")}
 			case address == "" && implicit:
 				return usageError{errors.New("--tls goes with --address; without it the configuration says whether there is TLS")}
-			case address == "":
+			case address != "":
+				return health(cmd.Context(), address, implicit, nil)
+			}
+			w, err := askWhereabouts(cmd.Context(), configPath(path))
+			if errors.Is(err, errNobody) {
 				c, err := loadConfig(configPath(path))
 				if err != nil {
 					return usageError{err}
 				}
 				l := c.Listeners[0] // serve opens all listeners or ends
-				address, implicit, proxyFrom = l.Address, l.TLS == "implicit", l.proxyFrom()
+				w = whereabouts{l.Address, l.TLS == "implicit", l.proxyFrom()}
+			} else if err != nil {
+				return err
 			}
-			return health(cmd.Context(), address, implicit, proxyFrom)
+			return health(cmd.Context(), w.Address, w.Implicit, w.ProxyFrom)
 		},
 	}
 	addConfigFlag(cmd, &path)

@@ -109,3 +109,48 @@ func TestHealthOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// A configuration that was edited since, well or badly, is not what a running gateway
+// is judged by: what watches it would restart it into that edit.
+func TestHealthAfterAnEdit(t *testing.T) {
+	p, dir, address := startServe(t)
+	ask := func(when string, want int, reason string) {
+		t.Helper()
+		if _, stderr, code := pop3gw(t, "", "health", "--config", dir+"/config.toml"); code != want || !strings.Contains(stderr, reason) {
+			t.Errorf("%s: exit code %d, want %d: %s", when, code, want, stderr)
+		}
+	}
+	rewrite(t, dir, `address = "127.0.0.1:0"`, `address = "`+unreachable(t)+"\"\ntls = \"implicit\"")
+	ask("another address", 0, "")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.out.find(t, "msg=\"configuration reloaded\"")
+	ask("another address, reloaded", 0, "")
+	rewrite(t, dir, "[tls]", "[tls")
+	ask("a mistake", 0, "")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.out.find(t, "the configuration was not reloaded")
+	ask("a mistake that was refused", 0, "")
+	must(t, p.Process.Signal(syscall.SIGSTOP))
+	ask("it hangs", 1, "pop3gw runs, and does not say where it listens: ")
+	must(t, p.Process.Signal(syscall.SIGCONT))
+	ask("it goes on", 0, "")
+	if code := p.end(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.out)
+	}
+	ask("it is gone", 2, "config.toml:")
+	if nc, err := net.Dial("tcp", address); err == nil {
+		nc.Close()
+		t.Error("it still listens")
+	}
+}
+
+// A listener that turns to TLS from the first octet on is asked so at once.
+func TestHealthAfterReload(t *testing.T) {
+	p, dir, _ := startServe(t)
+	rewrite(t, dir, "[tls]", "tls = \"implicit\"\nproxy_protocol_from = [\"127.0.0.1\"]\n[tls]")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.out.find(t, "msg=\"configuration reloaded\"")
+	if _, stderr, code := pop3gw(t, "", "health", "--config", dir+"/config.toml"); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}

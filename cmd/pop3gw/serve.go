@@ -124,6 +124,11 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	go func() { defer close(watched); s.certificates.watch(watching, hangup, s.reload, log) }()
 	s.operator.serve(s)
 	s.enrol.serve(s)
+	if told, err := s.tellWhereabouts(open[0]); err == nil {
+		defer told.Close()
+	} else if !errors.Is(err, errors.ErrUnsupported) {
+		log.Warn("pop3gw health goes by the configuration file alone", "error", err)
+	}
 	failed := make(chan error, len(open))
 	for i, l := range s.listeners {
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
