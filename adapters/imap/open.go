@@ -159,6 +159,7 @@ func (d *maildrop) dial(ctx context.Context, o link.Opening) (link.Opened, error
 		return opened, err
 	}
 	kept.accepted(d.login)
+	d.adapter.server.proven(d.place)
 	d.conn, d.mode, d.loggedIn = conn, unselected, time.Now()
 	d.verified = true
 	d.mailbox = cmp.Or(o.Mailbox, d.mailbox)

@@ -1,9 +1,11 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -57,9 +59,12 @@ func (s *Servers) leave(at *server, a *Adapter) {
 
 // server is what there is to know of an IMAP server while the process runs. It
 // gives out the places for connections, of which there is a number in all and for
-// each account. Whoever gets none at once waits in line: each account has one, and
-// they have their turns one after the other, so that an account with many sessions
-// holds up no other.
+// each account. Whoever gets none at once waits in line: each account has one. Those
+// of the lowest gateway.Rank go first; where several have it, their lines have their
+// turns one after the other, so that an account with many sessions holds up no other.
+//
+// A place is taken before the server has checked a password, and guesses keep theirs
+// for long, since servers delay the answer. So they cannot have all: see mayHave.
 //
 // Connections that are merely kept give way to whoever waits.
 type server struct {
@@ -69,34 +74,59 @@ type server struct {
 	mu       sync.Mutex
 	adapters []*Adapter
 	open     int              // places that are taken
+	unproven int              // of those: see place
 	users    map[string]*user // those with places taken or waiting sessions
 	lines    []*user          // those with waiting sessions, in the order of their turns
 }
 
 // user is an account at the server.
 type user struct {
-	name    string
-	open    int
-	waiting []*waiter
+	name     string
+	open     int
+	unproven int
+	waiting  []*waiter // never empty in server.lines; who is next is first
 }
 
 // waiter is a session in line.
 type waiter struct {
 	place *place
-	got   chan struct{} // closed once it has the place
+	rank  int             // gateway.Rank when it was last looked at
+	ctx   context.Context // nil if the gateway has checked the password
+	got   chan struct{}   // closed once it has the place
 }
+
+// now is what its rank is by now.
+func (w *waiter) now() int {
+	if w.ctx == nil {
+		return 0
+	}
+	return gateway.Rank(w.ctx)
+}
+
+const (
+	// trusted is the highest rank of a login that is no likely guess.
+	trusted = 1
+	// maxDoubtful is how many likely guesses a server has to look at together. A
+	// Dovecot has 100 processes for logins, and each stays for two seconds with one
+	// that fails.
+	maxDoubtful = 50
+)
 
 // place is the right to one connection. The session that was given it holds it, and
 // so does each connection that was made by it; it is free when nobody does.
 type place struct {
 	adapter *Adapter
 	user    *user
-	holders int // guarded by server.mu
+
+	// Guarded by server.mu.
+	holders  int
+	unproven bool // a login of a rank above 0 has it, and the server has yet to let it in
 }
 
 // take returns a place for a connection of the account, which the caller holds. It
-// waits for one while ctx allows, but for a little.
-func (s *server) take(ctx context.Context, a *Adapter, account string) (*place, error) {
+// waits for one while ctx allows, but for a little. checked says that the gateway
+// knows the client's password to be right. Others call proven when it was.
+func (s *server) take(ctx context.Context, a *Adapter, account string, checked bool) (*place, error) {
 	s.mu.Lock()
 	u := s.users[account]
 	if u == nil {
@@ -106,9 +136,12 @@ func (s *server) take(ctx context.Context, a *Adapter, account string) (*place, 
 		}
 		s.users[account] = u
 	}
-	w := &waiter{&place{adapter: a, user: u}, make(chan struct{})}
-	u.waiting = append(u.waiting, w)
-	if len(u.waiting) == 1 {
+	w := &waiter{place: &place{adapter: a, user: u}, got: make(chan struct{})}
+	if !checked {
+		w.ctx = ctx
+	}
+	w.rank = w.now()
+	if u.lineUp(w); len(u.waiting) == 1 {
 		s.lines = append(s.lines, u)
 	}
 	a.waiting.Add(1)
@@ -124,7 +157,10 @@ func (s *server) take(ctx context.Context, a *Adapter, account string) (*place, 
 	if u.open >= a.options.MaxConnectionsPerUser {
 		own = account
 	}
-	adapters := slices.Clone(s.adapters)
+	var adapters []*Adapter
+	if s.mayHave(w) {
+		adapters = slices.Clone(s.adapters)
+	}
 	s.mu.Unlock()
 
 	giveWay(adapters, own)
@@ -174,37 +210,95 @@ func giveWay(adapters []*Adapter, account string) {
 	}
 }
 
-// hasRoom reports whether there is a place for a connection of a, of some account.
-func (s *server) hasRoom(a *Adapter) bool {
-	return a.options.MaxConnections == 0 || s.open < a.options.MaxConnections
+// mayHave reports whether w may have a place, if one is free. Of an account's, and of
+// all where they are limited, logins that the server has yet to check leave one to
+// those of rank 0, and likely guesses leave some to all others.
+func (s *server) mayHave(w *waiter) bool {
+	o, u := &w.place.adapter.options, w.place.user
+	ofUser, ofAll := o.MaxConnectionsPerUser-1, cmp.Or(o.MaxConnections, math.MaxInt)-1
+	if w.rank > trusted {
+		ofUser, ofAll = ofUser-1, min(ofAll/2, maxDoubtful)
+	}
+	return w.rank == 0 || u.unproven < max(1, ofUser) && s.unproven < max(1, ofAll)
+}
+
+// isFree reports whether there is a place for w.
+func (s *server) isFree(w *waiter) bool {
+	o := &w.place.adapter.options
+	return (o.MaxConnections == 0 || s.open < o.MaxConnections) && w.place.user.open < o.MaxConnectionsPerUser
+}
+
+// next is the one of those who can have a place whose turn it is, or nil.
+func (s *server) next() (next *waiter) {
+	for _, u := range s.lines {
+		if w := u.waiting[0]; (next == nil || w.rank < next.rank) && s.mayHave(w) && s.isFree(w) {
+			next = w
+		}
+	}
+	return next
 }
 
 // giveOut gives the free places to those whose turn it is. The caller holds s.mu.
 func (s *server) giveOut() {
-	for i := 0; i < len(s.lines); {
-		u := s.lines[i]
-		w := u.waiting[0]
-		switch a := w.place.adapter; {
-		case !s.hasRoom(a) && !slices.ContainsFunc(s.adapters, s.hasRoom):
-			return // nor for anybody else
-		case !s.hasRoom(a), u.open >= a.options.MaxConnectionsPerUser:
-			i++ // and keeps its turn
+	for w := s.next(); w != nil; w = s.next() {
+		u, p := w.place.user, w.place
+		if rank := w.now(); rank > w.rank { // others of its address have failed meanwhile
+			w.rank = rank
+			u.leave(w)
+			u.lineUp(w)
 			continue
 		}
-		w.place.holders = 1
+		if p.unproven = w.rank > 0; p.unproven {
+			s.unproven++
+			u.unproven++
+		}
+		p.holders = 1
 		s.open++
 		u.open++
-		w.place.adapter.open.Add(1)
+		p.adapter.open.Add(1)
 		s.stepOut(w)
 		close(w.got)
 	}
+}
+
+// proven notes that the server has let in the login that a place was given to.
+func (s *server) proven(p *place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(p)
+	s.giveOut()
+}
+
+// settle has p count as unproven no more.
+func (s *server) settle(p *place) {
+	if p.unproven {
+		p.unproven = false
+		s.unproven--
+		p.user.unproven--
+	}
+}
+
+// lineUp puts w into the line, by rank. Among those of a low one whoever came last
+// is first, as gateway.Rank has it; likely guesses go as they came.
+func (u *user) lineUp(w *waiter) {
+	i := slices.IndexFunc(u.waiting, func(other *waiter) bool {
+		return other.rank > w.rank || other.rank == w.rank && w.rank <= trusted
+	})
+	if i < 0 {
+		i = len(u.waiting)
+	}
+	u.waiting = slices.Insert(u.waiting, i, w)
+}
+
+func (u *user) leave(w *waiter) {
+	u.waiting = slices.DeleteFunc(u.waiting, func(other *waiter) bool { return other == w })
 }
 
 // stepOut takes w out of its line, which moves to the end if it was first in it.
 func (s *server) stepOut(w *waiter) {
 	u := w.place.user
 	first := u.waiting[0] == w
-	u.waiting = slices.DeleteFunc(u.waiting, func(other *waiter) bool { return other == w })
+	u.leave(w)
 	if first {
 		s.lines = slices.DeleteFunc(s.lines, func(other *user) bool { return other == u })
 		if len(u.waiting) > 0 {
@@ -239,6 +333,7 @@ func (s *server) drop(p *place) {
 	if p.holders--; p.holders > 0 {
 		return
 	}
+	s.settle(p)
 	s.open--
 	p.user.open--
 	p.adapter.open.Add(-1)
@@ -252,7 +347,8 @@ func (s *server) wanted(account string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.lines, func(u *user) bool {
-		return u.name == account || u.open < u.waiting[0].place.adapter.options.MaxConnectionsPerUser
+		w := u.waiting[0]
+		return s.mayHave(w) && (u.name == account || u.open < w.place.adapter.options.MaxConnectionsPerUser)
 	})
 }
 
@@ -312,7 +408,7 @@ func (a *Adapter) LeftAlone() int { return a.server.backoffs.active() }
 // so that a connection that is lost is replaced without a wait.
 func (d *maildrop) reserve(ctx context.Context) (err error) {
 	if d.place == nil {
-		d.place, err = d.adapter.server.take(ctx, d.adapter, d.account)
+		d.place, err = d.adapter.server.take(ctx, d.adapter, d.account, d.login.source != fromClient)
 	}
 	return err
 }
