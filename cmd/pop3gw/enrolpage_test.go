@@ -116,3 +116,23 @@ func TestEnrolAfterReload(t *testing.T) {
 		t.Errorf("a provider that is of no use for the page: %v", err)
 	}
 }
+
+// What becomes of the mail of those who enrol is what the adapter says.
+func TestEnrolledPolicy(t *testing.T) {
+	s, page, provider := enrolService(t)
+	rewrite(t, ".", `connect_timeout = "30s"`, "on_delete = \"move\"\nexpire_after = \"30d\"",
+		"name = \"two\"\nadapter = \"office\"", "name = \"two\"\nadapter = \"files\"\npassword = \"{PLAIN}2\"",
+		"users = \"*\"\nadapter = \"office\"", "users = \"*\"\nadapter = \"files\"\npasswd_file = \"users\"")
+	must(t, s.tryReload())
+	_, password := enrolAt(t, page, provider)
+	found, err := s.accounts.Login(t.Context(), credentials("jane@example.org", password))
+	must(t, err)
+	defer found.Held.Close()
+	want := s.config.adapters["office"].IMAP.Policy
+	if found.Policy.OnDelete != want.OnDelete || found.Policy.ExpireAfter != want.ExpireAfter || want.OnDelete != "move" {
+		t.Errorf("the policy is %+v, want %+v", found.Policy, want)
+	}
+	if least, varies := s.accounts.Expiry(); least != want.ExpireAfter || !varies {
+		t.Errorf("mail expires after %v, which varies: %v; want %v, true", least, varies, want.ExpireAfter)
+	}
+}

@@ -17,6 +17,8 @@ type Config struct {
 	// account, by name in lower case, and says whether there is one. They come
 	// behind Users and before Routes. They have a Password of HashSCRAM's.
 	Enrolled func(name string) (User, bool, error)
+	// EnrolledPolicies are those that they may have.
+	EnrolledPolicies []gateway.Policy
 
 	// DefaultDomain is appended as "@domain" to a name that has no "@".
 	// "" appends nothing.

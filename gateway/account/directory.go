@@ -21,6 +21,7 @@ type Directory struct {
 	verifier *verifier
 	saltKey  []byte // of Config
 	enrolled func(name string) (User, bool, error)
+	policies []gateway.Policy // that those who enrol may have
 }
 
 var _ gateway.Accounts = (*Directory)(nil)

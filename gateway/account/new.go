@@ -29,6 +29,7 @@ func New(c Config) (*Directory, error) {
 		rules:    nameRules{domain: c.DefaultDomain, lowerCase: c.LowerCase},
 		users:    make(map[string]*user),
 		enrolled: c.Enrolled,
+		policies: c.EnrolledPolicies,
 		verifier: newVerifier(c.MaxHashing, newMemory(c.RememberFor, maxRemembered)),
 	}
 	errs := []error{checkLogin(c)}

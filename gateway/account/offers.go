@@ -68,7 +68,8 @@ func (d *Directory) Offers(mechanism string) (some, all bool) {
 	return t.can, t.can && !t.cannot
 }
 
-// Expiry implements gateway.ExpiryTeller. Each route is taken for a user.
+// Expiry implements gateway.ExpiryTeller. Each route is taken for a user, as is each
+// policy of those who enrol.
 func (d *Directory) Expiry() (least gateway.Age, varies bool) {
 	var ages []gateway.Age
 	for _, u := range d.users {
@@ -76,6 +77,9 @@ func (d *Directory) Expiry() (least gateway.Age, varies bool) {
 	}
 	for _, r := range d.routes {
 		ages = append(ages, max(0, r.Policy.ExpireAfter))
+	}
+	for _, p := range d.policies {
+		ages = append(ages, max(0, p.ExpireAfter))
 	}
 	for _, age := range ages {
 		if age > 0 && (least == 0 || age < least) {
