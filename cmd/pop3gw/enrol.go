@@ -103,7 +103,7 @@ func (c *config) enrolled(adapters map[string]*builtAdapter, providers map[strin
 		}
 		return account.User{
 			Name: a.Name, Password: a.Password, UpstreamUser: a.Upstream,
-			Target:     c.target(c.Enrol.Providers[i].Adapter, adapters),
+			Target: c.target(c.Enrol.Providers[i].Adapter, adapters), Policy: c.policy(gateway.Policy{}, c.Enrol.Providers[i].Adapter),
 			MakeTokens: tokenMaker(providers[a.Provider], "", keeper),
 		}, true, nil
 	}

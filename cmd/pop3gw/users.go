@@ -17,6 +17,9 @@ import (
 func (c *config) directory(adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, durable *state.DB, log *slog.Logger) (*account.Directory, error) {
 	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log,
 		Enrolled: c.enrolled(adapters, providers, keeper, durable)}
+	for _, p := range c.Enrol.Providers {
+		d.EnrolledPolicies = append(d.EnrolledPolicies, c.policy(gateway.Policy{}, p.Adapter))
+	}
 	key, err := c.saltKey()
 	d.SaltKey = key
 	errs := []error{err}

@@ -126,6 +126,7 @@ func TestConsentRefused(t *testing.T) {
 // An id_token that is not the provider's for this client and this flow opens
 // nothing.
 func TestIdentity(t *testing.T) {
+	google := func(o *oauth.Options) { o.Issuer = "https://accounts.google.com" }
 	for _, tt := range []struct {
 		name    string
 		claims  map[string]any
@@ -143,6 +144,10 @@ func TestIdentity(t *testing.T) {
 		{"another login's", map[string]any{"nonce": "other"}, nil, oauth.Identity{}, "of another login"},
 		{"expired", map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}, nil, oauth.Identity{}, "clock"},
 		{"not yet", map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}, nil, oauth.Identity{}, "clock"},
+		{"Google's own", map[string]any{"iss": "https://accounts.google.com", "email": "jane@gmail.com"}, google, oauth.Identity{Email: "jane@gmail.com", Verified: true}, ""},
+		{"of an organisation at Google", map[string]any{"iss": "https://accounts.google.com", "hd": "example.org"}, google, oauth.Identity{Email: "jane@example.org", Verified: true}, ""},
+		{"once somebody's at Google", map[string]any{"iss": "https://accounts.google.com"}, google, oauth.Identity{Email: "jane@example.org"}, ""},
+		{"Google's own, unverified", map[string]any{"iss": "https://accounts.google.com", "email": "jane@gmail.com", "email_verified": false}, google, oauth.Identity{Email: "jane@gmail.com"}, ""},
 		{"not asked", nil, func(o *oauth.Options) { o.KeysURL = "" }, oauth.Identity{}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -181,9 +186,17 @@ func TestMicrosoftIdentity(t *testing.T) {
 		{"email is not the name", tenant, map[string]any{"iss": issuer(tenant), "tid": tenant, "preferred_username": "eve@contoso.example", "email": "jane@contoso.example"}, "eve@contoso.example", true, ""},
 		{"any tenant", "", map[string]any{"iss": issuer(other), "tid": other, "preferred_username": "jane@contoso.example"}, "jane@contoso.example", false, ""},
 		{"any tenant, domain verified", "", map[string]any{"iss": issuer(other), "tid": other, "email": "jane@contoso.example", "xms_edov": true}, "jane@contoso.example", true, ""},
+		{"a verified email is not the name either", tenant, map[string]any{"iss": issuer(tenant), "tid": tenant, "preferred_username": "eve@contoso.example", "email": "jane@contoso.example", "xms_edov": true}, "eve@contoso.example", true, ""},
+		{"own tenant by its domain", "contoso.example", map[string]any{"iss": issuer(other), "tid": other, "preferred_username": "jane@contoso.example"}, "jane@contoso.example", true, ""},
+		{"id of the own tenant in capitals", "AAAAAAAA-2222-3333-4444-555555555555", map[string]any{"iss": issuer("aaaaaaaa-2222-3333-4444-555555555555"), "tid": "aaaaaaaa-2222-3333-4444-555555555555", "preferred_username": "jane@contoso.example"}, "jane@contoso.example", true, ""},
+		{"another tenant than the own", tenant, map[string]any{"iss": issuer(other), "tid": other, "preferred_username": "jane@contoso.example"}, "", false, "of the tenant"},
+		{"guest with a verified email", tenant, map[string]any{"iss": issuer(tenant), "tid": tenant, "preferred_username": "jane@else.example", "email": "jane@else.example", "xms_edov": true, "idp": "mail"}, "jane@else.example", false, ""},
 		{"guest", tenant, map[string]any{"iss": issuer(tenant), "tid": tenant, "preferred_username": "jane@else.example", "idp": "https://sts.windows.net/" + other + "/"}, "jane@else.example", false, ""},
 		{"guest by name", tenant, map[string]any{"iss": issuer(tenant), "tid": tenant, "preferred_username": "jane_else.example#EXT#@contoso.example"}, "jane_else.example#EXT#@contoso.example", false, ""},
 		{"personal", "consumers", map[string]any{"iss": issuer("9188040d-6c67-4c5b-b112-36a304b66dad"), "tid": "9188040d-6c67-4c5b-b112-36a304b66dad", "email": "jane@outlook.com"}, "jane@outlook.com", true, ""},
+		{"personal of a country", "", map[string]any{"iss": issuer("9188040d-6c67-4c5b-b112-36a304b66dad"), "tid": "9188040d-6c67-4c5b-b112-36a304b66dad", "email": "Jane@Hotmail.co.uk"}, "Jane@Hotmail.co.uk", true, ""},
+		{"personal with an address of elsewhere", "", map[string]any{"iss": issuer("9188040d-6c67-4c5b-b112-36a304b66dad"), "tid": "9188040d-6c67-4c5b-b112-36a304b66dad", "email": "jane@contoso.example"}, "jane@contoso.example", false, ""},
+		{"personal with one that looks like it", "", map[string]any{"iss": issuer("9188040d-6c67-4c5b-b112-36a304b66dad"), "tid": "9188040d-6c67-4c5b-b112-36a304b66dad", "email": "jane@live.contoso.example"}, "jane@live.contoso.example", false, ""},
 		{"issuer of another tenant", tenant, map[string]any{"iss": issuer(other), "tid": tenant, "preferred_username": "jane@contoso.example"}, "", false, "issuer"},
 		{"no tenant", "", map[string]any{"iss": issuer(""), "preferred_username": "jane@contoso.example"}, "", false, "issuer"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,11 @@ type claims struct {
 	Tenant        string `json:"tid"`                // Microsoft's directory
 	Provider      string `json:"idp"`                // and whose user it is, if of another one
 	DomainOwner   any    `json:"xms_edov"`           // Microsoft has verified the domain of Email
+	Workspace     string `json:"hd"`                 // Google's organisation that the user belongs to
 }
+
+// googleIssuer is that of Google.
+const googleIssuer = "https://accounts.google.com"
 
 // identify verifies an id_token.
 func (p *Provider) identify(ctx context.Context, raw, nonce string) (Identity, error) {
@@ -61,28 +66,56 @@ func (p *Provider) identify(ctx context.Context, raw, nonce string) (Identity, e
 		if token.Issuer != strings.ReplaceAll(p.options.Issuer, "{tenantid}", c.Tenant) || c.Tenant == "" {
 			return fail(fmt.Sprintf("its id_token is of the issuer %.100q", token.Issuer), fmt.Sprintf("mend issuer or tenant in [oauth.%s]", p.name))
 		}
+		if named := p.options.Tenant; p.ownTenant() && !strings.Contains(named, ".") && !strings.EqualFold(named, c.Tenant) { // an id, and no domain
+			return fail(fmt.Sprintf("its id_token is of the tenant %.100q", c.Tenant), fmt.Sprintf("log in with an account of the tenant, or mend tenant in [oauth.%s]", p.name))
+		}
 		id.Email, id.Verified = p.microsoftAddress(c, token.Issuer)
 		return id, nil
 	}
 	id.Verified = c.Email != "" && isTrue(c.EmailVerified)
+	if p.options.Issuer == googleIssuer {
+		// Other addresses were once somebody's who made a Google account with them.
+		id.Verified = id.Verified && (c.Workspace != "" || hasDomain(c.Email, "gmail.com", "googlemail.com"))
+	}
 	return id, nil
 }
 
 // microsoftAddress is who has consented, and whether that can be trusted. The
 // claim email is what somebody has typed into a directory, of any tenant.
 // What users log in with has a domain that the tenant owns, which means something
-// where the operator has named the tenant, and not for its guests.
+// where the operator has named the tenant, and not for its guests. Personal accounts
+// may have any address that was their user's at some time.
 func (p *Provider) microsoftAddress(c claims, issuer string) (address string, verified bool) {
 	switch {
 	case c.Tenant == personalTenant:
-		return c.Email, c.Email != ""
-	case c.Email != "" && isTrue(c.DomainOwner):
+		return c.Email, isPersonal(c.Email)
+	case p.ownTenant() && strings.Contains(c.Username, "@"):
+		guest := c.Provider != "" && c.Provider != issuer || strings.Contains(c.Username, "#")
+		return c.Username, !guest
+	case c.Email != "" && isTrue(c.DomainOwner) && !p.ownTenant():
 		return c.Email, true
-	case !strings.Contains(c.Username, "@"):
-		return c.Email, false
+	case strings.Contains(c.Username, "@"):
+		return c.Username, false
 	}
-	guest := c.Provider != "" && c.Provider != issuer || strings.Contains(c.Username, "#")
-	return c.Username, p.ownTenant() && !guest
+	return c.Email, false
+}
+
+// isPersonal reports whether an address is of a domain of Microsoft's for personal
+// mail: outlook.com, live.de, hotmail.co.uk and their like.
+func isPersonal(address string) bool {
+	_, domain, _ := strings.Cut(strings.ToLower(address), "@")
+	name, end, _ := strings.Cut(domain, ".")
+	switch name {
+	case "outlook", "hotmail", "live":
+		end = strings.TrimPrefix(strings.TrimPrefix(end, "co."), "com.")
+		return end == "com" || len(end) == 2
+	}
+	return domain == "msn.com" || domain == "passport.com" || domain == "windowslive.com"
+}
+
+func hasDomain(address string, domains ...string) bool {
+	_, domain, _ := strings.Cut(strings.ToLower(address), "@")
+	return slices.Contains(domains, domain)
 }
 
 // ownTenant reports whether the operator has named the tenant.

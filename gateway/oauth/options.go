@@ -107,7 +107,7 @@ var presets = map[string]preset{
 			AuthURL:     "https://accounts.google.com/o/oauth2/v2/auth",
 			TokenURL:    "https://oauth2.googleapis.com/token",
 			RevokeURL:   "https://oauth2.googleapis.com/revoke",
-			Issuer:      "https://accounts.google.com",
+			Issuer:      googleIssuer,
 			KeysURL:     "https://www.googleapis.com/oauth2/v3/certs",
 			RedirectURL: "http://127.0.0.1",
 			// There is a DeviceURL, but it grants no access to mail.
