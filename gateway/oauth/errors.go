@@ -62,13 +62,19 @@ func (p *Provider) explain(doing string, err error, secrets ...string) error {
 	} else {
 		p.explainFailure(e, err)
 	}
-	if skew := time.Duration(p.skew.Load()); skew.Abs() > maxSkew && e.Kind != Temporary {
-		e.advice = strings.TrimPrefix(fmt.Sprintf("%s; %s", e.advice, clockAdvice(skew)), "; ")
+	if advice := p.clockAdvice(); advice != "" && e.Kind != Temporary {
+		e.advice = strings.TrimPrefix(e.advice+"; "+advice, "; ")
 	}
 	return e
 }
 
-func clockAdvice(skew time.Duration) string {
+// clockAdvice is what to do about this machine's clock, by the last answer of the
+// provider; "" is nothing.
+func (p *Provider) clockAdvice() string {
+	skew := time.Duration(p.skew.Load())
+	if skew.Abs() <= maxSkew {
+		return ""
+	}
 	direction := "behind"
 	if skew < 0 {
 		direction = "ahead of"

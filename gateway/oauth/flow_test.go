@@ -169,6 +169,28 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// An id_token that has expired before it came, or is of the future, says which way
+// this machine's clock is off, and by how much.
+func TestClockOfIdentity(t *testing.T) {
+	for _, tt := range []struct {
+		ahead  time.Duration // the provider's clock
+		claims map[string]any
+		want   string
+	}{
+		{-2 * time.Hour, nil, "this machine's clock is 2h0m0s ahead of the provider's: set it"},
+		{2 * time.Hour, map[string]any{"nbf": 946692000}, "this machine's clock is 2h0m0s behind the provider's: set it"}, // 2000-01-01 02:00
+		{0, map[string]any{"exp": 946684000}, "set this machine's clock"},
+	} {
+		synctest.Test(t, func(t *testing.T) { // where it is 2000-01-01 00:00
+			server := oauthtest.New()
+			server.ClockAhead, server.Claims = tt.ahead, tt.claims
+			flow := provider(t, server, nil).StartCode("http://127.0.0.1:1/", "")
+			_, err := flow.Finish(t.Context(), server.Browse(t, flow.URL).Query())
+			wantKind(t, err, oauth.Operator, "id_token", tt.want)
+		})
+	}
+}
+
 // Microsoft's claim email is anybody's choice. What counts is the name that an own
 // tenant has given.
 func TestMicrosoftIdentity(t *testing.T) {

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -43,11 +44,10 @@ func (p *Provider) identify(ctx context.Context, raw, nonce string) (Identity, e
 	token, err := verifier.Verify(oidc.ClientContext(ctx, p.client), raw)
 	if err != nil {
 		if expired, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
-			return fail(fmt.Sprintf("its id_token expired at %s", expired.Expiry.Format(time.RFC3339)),
-				clockAdvice(time.Until(expired.Expiry)*-1))
+			return fail(fmt.Sprintf("its id_token expired at %s", expired.Expiry.Format(time.RFC3339)), cmp.Or(p.clockAdvice(), "set this machine's clock"))
 		}
 		if strings.Contains(err.Error(), "nbf") { // go-oidc has no type for it
-			return fail("its id_token is not valid yet", "set this machine's clock")
+			return fail("its id_token is not valid yet", cmp.Or(p.clockAdvice(), "set this machine's clock"))
 		}
 		if text := describeFailure(err); text != "" {
 			return Identity{}, &Error{Provider: p.name, Doing: doing, detail: text}
