@@ -40,7 +40,11 @@ func (d *maildrop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, e
 		}
 	}
 	if err := d.retry(ctx, examined, m.open); err != nil {
-		return nil, m.explain(err)
+		err = m.explain(err)
+		if errors.Is(err, gateway.ErrGone) && d.sequence.goesOn(m) {
+			d.sequence.add(m)
+		}
+		return nil, err
 	}
 	d.reading = true
 	if m.part != header {
@@ -88,7 +92,11 @@ func (m *message) open() (err error) {
 	if m.body != nil || err != nil {
 		return err
 	}
-	return m.fetch()
+	if err := m.fetch(); err != nil {
+		return err
+	}
+	m.d.came(m)
+	return nil
 }
 
 func (m *message) fetch() error {

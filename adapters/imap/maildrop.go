@@ -42,6 +42,7 @@ type maildrop struct {
 	missing     bitset          // messages that UPDATE did not find any more
 	retrieved   bitset          // messages retrieved whole that are still to be marked as \Seen
 	sequence    sequence
+	overdue     int // behind the message that did not come in its turn, and is fetched alone; 0 is none
 	*upstream
 
 	// readOnly is the error of DELE where the mailbox cannot be opened for writing,

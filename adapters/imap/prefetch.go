@@ -60,6 +60,7 @@ type ahead struct {
 	window int64          // octets of the latest window, at most
 	held   map[int][]byte // messages that came before their turn
 	room   int64          // octets of which there may be more
+	inTurn bool           // the last one that came was the next, and none was held
 }
 
 // prefetched returns a message that was, or is now, asked for together with
@@ -79,7 +80,7 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 	d.stopAhead(m.ctx)
 	limit := int64(d.adapter.options.Prefetch)
 	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: limit}
-	if d.alone || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
+	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
 		return nil, nil
 	}
 	var err error
@@ -183,11 +184,15 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		case !listed || j < i || j >= a.asked || twice:
 			return nil, a.giveUp(ctx, errUnwanted)
 		case j > i: // those between are missing, or come later
+			if a.inTurn && a.octets-a.size(i) > a.room { // missing, as it looks
+				return nil, a.pass(ctx)
+			}
 			if err := a.hold(ctx, j, b); err != nil {
 				return nil, err
 			}
 			continue
 		}
+		a.inTurn = len(a.held) == 0
 		a.advance()
 		if i >= a.latest {
 			if set := a.grow(); set != "" {
@@ -207,12 +212,11 @@ func (a *ahead) advance() {
 	a.taken++
 }
 
-// hold keeps a message that came before its turn. If there is no room for it,
-// prefetching ends.
+// hold keeps a message that came before its turn, if there is room for it.
 func (a *ahead) hold(ctx context.Context, j int, b *link.Body) error {
 	size := b.Size()
 	if size > a.room || !a.d.adapter.held.take(size) {
-		return a.giveUp(ctx, errNoRoom)
+		return a.pass(ctx)
 	}
 	raw := make([]byte, size)
 	_, err := io.ReadFull(b, raw)
@@ -250,6 +254,22 @@ func (a *ahead) ended(err error) error {
 	return err
 }
 
+// pass gives up what was asked for, since the next message does not come, and there
+// is no room for all that come before it. That message is fetched alone then: if it
+// is there, and not gone, the others came out of order. Its error is that of giveUp.
+func (a *ahead) pass(ctx context.Context) error {
+	a.d.overdue = a.taken + 1
+	a.d.stopAhead(ctx)
+	return a.d.conn.Err()
+}
+
+// came is called where a message was fetched alone.
+func (d *maildrop) came(m *message) {
+	if d.overdue == m.i+1 {
+		d.fetchAlone(errNoRoom)
+	}
+}
+
 var (
 	errUnwanted = errors.New("server sent a message that was not asked for, or did not say which it is")
 	errNoRoom   = errors.New("messages came out of order, and there is no room to keep them")
@@ -258,10 +278,15 @@ var (
 // giveUp ends prefetching for the session. Its error is that of the connection,
 // if that had to go.
 func (a *ahead) giveUp(ctx context.Context, why error) error {
-	a.d.log.Info("each message is fetched alone now", "server", a.d.adapter.options.Address, "error", why)
-	a.d.alone = true
+	a.d.fetchAlone(why)
 	a.d.stopAhead(ctx)
 	return a.d.conn.Err()
+}
+
+// fetchAlone has nothing prefetched any more.
+func (d *maildrop) fetchAlone(why error) {
+	d.log.Info("each message is fetched alone now", "server", d.adapter.options.Address, "error", why)
+	d.alone, d.overdue = true, 0
 }
 
 // heldBody is a message in memory.

@@ -260,6 +260,43 @@ func TestPrefetchExpunged(t *testing.T) {
 	}
 }
 
+// One message that is gone, of many that are large, costs another connection, and no
+// more than that.
+func TestPrefetchExpungedOfMany(t *testing.T) {
+	const n, size = 120, 300 << 10
+	s := newSeries(n, size)
+	messages := slices.Clone(s.messages)
+	// As in TestPrefetchStops.
+	s.does(together(func(c *fakeConn, answers []string) {
+		tag := c.tag
+		io.WriteString(c, strings.Join(answers, ""))
+		c.send("%s OK", tag)
+	}))
+	a, log := s.adapter(t, Options{})
+	d, err := a.Open(t.Context(), account(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s.change(func(s *fakeServer) { s.remove(messages[20].uid, messages[70].uid, messages[n-1].uid) })
+	for i, m := range messages {
+		if i != 20 && i != 70 && i != n-1 {
+			wantMessage(t, d, i, m.raw)
+		} else if _, err := read(t, d, i, -1); !errors.Is(err, gateway.ErrGone) {
+			t.Errorf("message %d: error is %v", i, err)
+		}
+	}
+	if conns := s.dialled(); conns != 3 {
+		t.Errorf("%d connections", conns)
+	}
+	if fetches := s.seen("UID FETCH"); fetches > 25 {
+		t.Errorf("%d fetches: %q", fetches, s.commands)
+	}
+	if strings.Contains(log.String(), "fetched alone") {
+		t.Errorf("the log has %s", log)
+	}
+}
+
 // Anything but the next RETR ends what is under way: where little is left it is
 // read, else the connection is replaced.
 func TestPrefetchStops(t *testing.T) {
