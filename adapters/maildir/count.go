@@ -16,8 +16,8 @@ import (
 )
 
 // counter finds the sizes of messages. Each file is read once, by the code that
-// also sends it. What file names say of sizes (,S=
-// ,W=) is not believed. It is safe for concurrent use.
+// also sends it. What file names say of sizes (,S= ,W=) is not believed. It is safe
+// for concurrent use.
 type counter struct {
 	slots chan struct{} // one for each file read at a time, for all sessions
 	files atomic.Int64  // read so far, for tests
@@ -28,7 +28,8 @@ func newCounter(parallel int) *counter {
 }
 
 // measure sets state, file and octets of the messages that are unmeasured or
-// presumed. An unreadable one is a state, not an error. An error means that the folder cannot be listed now.
+// presumed. An unreadable one is a state, not an error. An error means that the
+// folder cannot be listed now.
 func (c *counter) measure(ctx context.Context, f *folder, messages []message, work *work) error {
 	work.all.Store(int64(len(messages)))
 	work.done.Store(0)
@@ -127,8 +128,9 @@ func (c *counter) countOnce(ctx context.Context, f *folder, m *message) (err err
 	defer b.Close()
 	m.file = b.id
 	m.octets, err = wire.Count(contextReader{ctx, b})
-	// A file that was changed just now may change again without its time telling.
-	m.fresh = started.Sub(time.Unix(0, b.id.modified)) <= settleTime
+	// A file that was changed just now may change again without its time telling. The
+	// time of its content alone may be any, also one to come: that of a letter.
+	m.fresh = started.Sub(time.Unix(0, min(b.id.modified, b.changed))) <= settleTime
 	return err
 }
 

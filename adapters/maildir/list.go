@@ -55,9 +55,23 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 	l := &listing{packed: pack(messages)}
 	if whole {
 		l.version = v
-		l.stands = !slices.ContainsFunc(messages, func(m message) bool { return m.fresh || m.state != readable })
+		l.stands = !slices.ContainsFunc(messages, func(m message) bool { return m.fresh })
 	}
 	return l, nil
+}
+
+// mended reports whether a message that could not be read may be readable now, which
+// no directory shows.
+func (f *folder) mended(known *listing) bool {
+	c := cursor{packed: &known.packed}
+	for _, i := range known.unread {
+		m := c.seek(int(i))
+		if b, err := f.openBody(m.in, string(c.name)); err == nil {
+			b.Close()
+			return true
+		}
+	}
+	return false
 }
 
 // adopt takes the sizes of messages in found, which is in order, from known. A

@@ -222,7 +222,7 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 	if known != nil && known.stands && f.isLocal() {
 		// It was older than a tick when it was listed: whatever has happened since
 		// has given it another version.
-		if now, err := f.version(); err == nil && now == known.version {
+		if now, err := f.version(); err == nil && now == known.version && !f.mended(known) {
 			d.hold(known)
 			d.narrow()
 			return d, nil

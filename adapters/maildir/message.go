@@ -98,11 +98,12 @@ var (
 // octets as when it was opened and was not changed meanwhile. Its descriptor is
 // used without an os.File, whose set-up costs more than reading a small message.
 type body struct {
-	fd   int
-	name string
-	dev  uint64
-	id   identity // when it was opened
-	left int64    // octets not yet read
+	fd      int
+	name    string
+	dev     uint64
+	id      identity // when it was opened
+	changed int64    // nanoseconds since 1970: when anything of the file was, by then
+	left    int64    // octets not yet read
 }
 
 // openBody opens the file called name in the folder.
@@ -123,7 +124,7 @@ func (f *folder) openBody(in subdir, name string) (*body, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	id := identityOf(&st)
-	return &body{fd: fd, name: name, dev: uint64(st.Dev), id: id, left: id.size}, nil
+	return &body{fd: fd, name: name, dev: uint64(st.Dev), id: id, changed: st.Ctim.Nano(), left: id.size}, nil
 }
 
 func fstat(fd int) (st unix.Stat_t, err error) {

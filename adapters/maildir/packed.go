@@ -17,7 +17,8 @@ type packed struct {
 	index []uint32 // where in data each block begins
 	sizes []uint32 // octets of each message, or math.MaxUint32 where they do not fit
 
-	duplicates bool // some message is one
+	duplicates bool    // some message is one
+	unread     []int32 // those that are unreadable
 }
 
 // blockSize is how many messages make a block. The first is told without the one
@@ -46,11 +47,20 @@ func pack(messages []message) packed {
 		}
 		m := &messages[i]
 		p.note(len(p.data), m.octets)
-		p.duplicates = p.duplicates || m.duplicate
+		p.sum(i, m)
 		p.data = appendPacked(p.data, m, &before)
 		before = *m
 	}
-	return packed{slices.Clip(p.data), slices.Clip(p.index), slices.Clip(p.sizes), p.duplicates}
+	p.data, p.index, p.sizes = slices.Clip(p.data), slices.Clip(p.index), slices.Clip(p.sizes)
+	return p
+}
+
+// sum notes what is known of the messages together.
+func (p *packed) sum(i int, m *message) {
+	p.duplicates = p.duplicates || m.duplicate
+	if m.state == unreadable {
+		p.unread = append(p.unread, int32(i))
+	}
 }
 
 // note adds a message that begins at an offset in data.
@@ -64,7 +74,7 @@ func (p *packed) note(at int, octets int64) {
 func (p *packed) len() int { return len(p.sizes) }
 
 // memory is the memory that it takes up, in octets.
-func (p *packed) memory() int64 { return int64(cap(p.data)) + 4*int64(cap(p.index)+cap(p.sizes)) }
+func (p *packed) memory() int64 { return int64(cap(p.data)) + 4*int64(cap(p.index)+cap(p.sizes)+cap(p.unread)) }
 
 // size is the number of octets of message i as RETR sends it.
 func (p *packed) size(i int) int64 {
@@ -115,7 +125,7 @@ func readPacked(data []byte, n uint64) (packed, error) {
 			return packed{}, errPacked
 		}
 		p.sizes[i] = uint32(min(m.octets, math.MaxUint32))
-		p.duplicates = p.duplicates || m.duplicate
+		p.sum(i, m)
 		delivered := c.delivered()
 		// The order is relied on: see compare.
 		if i > 0 && cmp.Or(cmp.Compare(before.delivered, delivered), bytes.Compare(before.base, c.base()), cmp.Compare(before.inode, m.file.inode)) >= 0 {

@@ -157,6 +157,7 @@ func TestPermissions(t *testing.T) {
 		return
 	}
 	t.Run("message", testUnreadableMessage)
+	t.Run("remembered", testUnreadableIsRemembered)
 	t.Run("directories", testUnreadableDirectories)
 	t.Run("read-only", testReadOnly)
 }
@@ -236,6 +237,33 @@ func testUnreadableMessage(t *testing.T) {
 	if got, want := files(t, path), []string{"new/1.m", "cur/3.m:2,S"}; !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
+}
+
+// testUnreadableIsRemembered has no folder listed again for what cannot be read,
+// unless it can be.
+func testUnreadableIsRemembered(t *testing.T) {
+	path, dir := filepath.Join(t.TempDir(), "Maildir"), t.TempDir()
+	makeMaildir(t, path)
+	a := restarted(t, path, dir)
+	write(t, path, "new/1.m", "a\nb\n")
+	write(t, path, "cur/2.m:2,S", "c\n")
+	settle(t, path, "new/1.m", "cur/2.m:2,S")
+	chmod(t, path+"/cur/2.m:2,S", 0)
+	wantSizes(t, a, "[6 2]")
+	wantReads(t, a, 2, 1)
+	wantSizes(t, a, "[6 2]")
+	wantReads(t, a, 0, 0)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := restarted(t, path, dir)
+	wantSizes(t, again, "[6 2]")
+	wantReads(t, again, 0, 1) // taken from the cache
+	chmod(t, path+"/cur/2.m:2,S", 0o600)
+	wantSizes(t, again, "[6 3]")
+	wantReads(t, again, 1, 1)
+	wantSizes(t, again, "[6 3]")
+	wantReads(t, again, 0, 0)
 }
 
 func testUnreadableDirectories(t *testing.T) {

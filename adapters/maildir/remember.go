@@ -13,8 +13,8 @@ import (
 type listing struct {
 	version version // of the folder; zero where that changed meanwhile
 	packed
-	// stands says that the listing holds while the folder has this version.
-	// Otherwise it tells the sizes of messages alone.
+	// stands says that the listing holds while the folder has this version, and what
+	// is unreadable remains so. Otherwise it tells the sizes of messages alone.
 	stands bool
 	kept   time.Time // when a listing of this folder was last written to the cache
 	due    bool      // this one was not, since that was just before

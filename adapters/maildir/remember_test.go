@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pop3gw/gateway"
@@ -102,6 +103,28 @@ func TestRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSizes(t, a, "[9]")
+}
+
+// A letter from the future is no newer than its file.
+func TestFutureIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(dir, "Maildir")
+		makeMaildir(t, path)
+		a := newAdapter(t, Options{Path: path})
+		defer a.Close()
+		write(t, path, "new/1.m", "a\nb\n")
+		info, err := os.Stat(path + "/new/1.m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(info.ModTime()) + time.Hour) // the time here is another
+		age(t, path+"/new/1.m", -1000*time.Hour)
+		wantSizes(t, a, "[6]")
+		wantReads(t, a, 1, 1)
+		wantSizes(t, a, "[6]")
+		wantReads(t, a, 0, 0)
+	})
 }
 
 // A file that was written just now may be written once more without its time
