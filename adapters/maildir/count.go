@@ -39,18 +39,20 @@ func (c *counter) measure(ctx context.Context, f *folder, messages []message, wo
 	group, ctx := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
-			for {
-				end := int(next.Add(batch))
-				for i := end - batch; i < min(end, len(messages)); i++ {
-					if err := c.measureOne(ctx, f, &messages[i], work); err != nil {
-						return err
+			return work.guard(func() error {
+				for {
+					end := int(next.Add(batch))
+					for i := end - batch; i < min(end, len(messages)); i++ {
+						if err := c.measureOne(ctx, f, &messages[i], work); err != nil {
+							return err
+						}
+					}
+					work.done.Add(batch)
+					if end >= len(messages) {
+						return nil
 					}
 				}
-				work.done.Add(batch)
-				if end >= len(messages) {
-					return nil
-				}
-			}
+			})
 		})
 	}
 	return group.Wait()

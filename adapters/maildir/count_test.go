@@ -1,8 +1,10 @@
 package maildir
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,22 @@ func age(t testing.TB, path string, by time.Duration) {
 	then := time.Now().Add(-by)
 	if err := os.Chtimes(path, then, then); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A panic while messages are counted ends that listing alone.
+func TestCountingPanics(t *testing.T) {
+	a, path := oneMaildir(t)
+	f, err := openFolder(path, ".", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	var log bytes.Buffer
+	w := &work{log: slog.New(slog.NewTextHandler(&log, nil))}
+	err = a.counter.measure(t.Context(), f, []message{{name: "1.m", in: 2}}, w) // of no directory
+	if err == nil || !strings.Contains(log.String(), "please report it") {
+		t.Errorf("%v, and the log has %s", err, &log)
 	}
 }
 

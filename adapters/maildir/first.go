@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -55,18 +54,13 @@ func (a *Adapter) make(d *maildrop, known *listing) *making {
 	go m.work.report(m.done)
 	a.background.Go(func() {
 		defer m.end()
-		defer func() {
-			if p := recover(); p != nil {
-				m.err = fmt.Errorf("internal error: %v", p)
-				d.log.Error("a listing ended by an internal error; please report it", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		m.err = m.work.guard(func() (err error) {
+			if m.made, err = f.list(a.ctx, a.counter, known, m.work); err == nil {
+				a.keep(f.path, m.made, known)
+				a.listings.put(f.path, m.made)
 			}
-		}()
-		m.made, m.err = f.list(a.ctx, a.counter, known, m.work)
-		if m.err != nil {
-			return
-		}
-		a.keep(f.path, m.made, known)
-		a.listings.put(f.path, m.made)
+			return err
+		})
 	})
 	return m
 }

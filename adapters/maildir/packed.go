@@ -74,7 +74,9 @@ func (p *packed) note(at int, octets int64) {
 func (p *packed) len() int { return len(p.sizes) }
 
 // memory is the memory that it takes up, in octets.
-func (p *packed) memory() int64 { return int64(cap(p.data)) + 4*int64(cap(p.index)+cap(p.sizes)+cap(p.unread)) }
+func (p *packed) memory() int64 {
+	return int64(cap(p.data)) + 4*int64(cap(p.index)+cap(p.sizes)+cap(p.unread))
+}
 
 // size is the number of octets of message i as RETR sends it.
 func (p *packed) size(i int) int64 {

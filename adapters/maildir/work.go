@@ -1,7 +1,9 @@
 package maildir
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -41,6 +43,17 @@ func (w *work) end() {
 func (w *work) progress() (done, all int64) {
 	all = w.all.Load()
 	return min(w.done.Load(), all), all
+}
+
+// guard calls fn. A panic ends the work, and not the process.
+func (w *work) guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+			w.log.Error("a listing ended by an internal error; please report it", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	return fn()
 }
 
 // report logs how far the work is, as long as it lasts.
