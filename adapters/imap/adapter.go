@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,29 @@ type Adapter struct {
 	stepwise atomic.Bool                 // it takes no commands together with the login
 
 	hits hits
+
+	background background
+}
+
+// background is what goes on behind sessions. The zero value is ready.
+type background struct {
+	sync.WaitGroup
+	made   sync.Once
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// context ends with stop.
+func (b *background) context() context.Context {
+	b.made.Do(func() { b.ctx, b.cancel = context.WithCancel(context.Background()) })
+	return b.ctx
+}
+
+// stop ends what goes on, and waits for it.
+func (b *background) stop() {
+	b.context()
+	b.cancel()
+	b.Wait()
 }
 
 var (
@@ -81,10 +105,25 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 
 // Close ends what goes on between sessions, of which none may be left.
 func (a *Adapter) Close() error {
+	a.background.stop()
 	a.kept.close()
 	a.memory.close()
 	a.servers.leave(a.server, a)
 	return nil
+}
+
+// behind runs what is to be done behind a session, and then leave. Nobody waits.
+func (a *Adapter) behind(leave func(), all []func(context.Context)) {
+	if len(all) == 0 {
+		leave()
+		return
+	}
+	a.background.Go(func() {
+		for _, do := range all {
+			do(a.background.context())
+		}
+		leave()
+	})
 }
 
 // Open implements gateway.Adapter.

@@ -59,10 +59,11 @@ type maildrop struct {
 // upstream is the connection of a session, of one maildrop or of several that are
 // merged.
 type upstream struct {
-	maildrops int    // that are open
-	reading   bool   // a message is open
-	ahead     *ahead // nil while nothing is prefetched
-	alone     bool   // prefetching does not work with this server
+	maildrops int                     // that are open
+	learners  []func(context.Context) // what is left to do behind them
+	reading   bool                    // a message is open
+	ahead     *ahead                  // nil while nothing is prefetched
+	alone     bool                    // prefetching does not work with this server
 
 	verified bool       // the server has let us in
 	place    *place     // of conn and those that replace it; nil until there is one
@@ -186,24 +187,34 @@ func (d *maildrop) Close() error {
 	if len(d.gone) > 0 {
 		d.adapter.updates.of(d.name).Add(1)
 	}
+	if d.conn != nil && d.conn.Idle() {
+		if learn := d.names.Learner(); learn != nil {
+			d.learners = append(d.learners, learn)
+		}
+	}
 	if d.maildrops--; d.maildrops == 0 {
-		if d.conn != nil { // perhaps another than before
-			d.adapter.kept.put(&keptConn{
-				conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
-				folder: d.folder, mailbox: d.mailbox, trash: d.foundTrash(),
-			})
-		}
-		d.conn = nil
-		if d.place != nil {
-			d.adapter.server.release(d.place)
-			d.place = nil
-		}
+		d.adapter.behind(d.leave, d.learners)
 	}
 	if d.unlock != nil {
 		d.unlock()
 	}
 	d.adapter.memory.keep(d.key)
 	return nil
+}
+
+// leave keeps the connection, or ends it, and gives its place back.
+func (d *maildrop) leave() {
+	if d.conn != nil { // perhaps another than before
+		d.adapter.kept.put(&keptConn{
+			conn: d.conn, place: d.place, account: d.account, user: d.login.keptUser(), proof: d.login.proof, client: d.login.client, loggedIn: d.loggedIn,
+			folder: d.folder, mailbox: d.mailbox, trash: d.foundTrash(),
+		})
+	}
+	d.conn = nil
+	if d.place != nil {
+		d.adapter.server.release(d.place)
+		d.place = nil
+	}
 }
 
 // learn has the next session know what this one has found out.

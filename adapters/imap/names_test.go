@@ -28,13 +28,15 @@ func (s *fakeServer) withBook(t *testing.T, o Options) (*Adapter, *uidl.Book) {
 	return a, book
 }
 
-// visit opens the mailbox, reads it all if retr, and returns the unique-ids.
+// visit opens the mailbox, reads it all if retr, and returns the unique-ids, when
+// what is to be done behind the session is done.
 func visit(t *testing.T, a *Adapter, retr bool) (uids []string, err error) {
 	t.Helper()
 	d, err := a.Open(t.Context(), account(a))
 	if err != nil {
 		return nil, err
 	}
+	defer a.background.Wait()
 	defer d.Close()
 	for i := range d.Len() {
 		uids = append(uids, string(d.AppendUID(nil, i)))
@@ -172,8 +174,11 @@ func TestUIDValidityChanges(t *testing.T) {
 func TestUnknownMailIsRefused(t *testing.T) {
 	s := newFake(letters(20)...)
 	a, book := s.withBook(t, Options{})
-	mustVisit(t, a, false) // seen, and not retrieved
+	mustVisit(t, a, false)
 	s.renumber()
+	for i, m := range s.messages { // it is another mailbox
+		m.raw = fmt.Sprintf("Message-ID: <other%d@example.org>\r\n\r\n", i)
+	}
 	_, err := visit(t, a, false)
 	if gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), `20 of 20 messages of user "ann"`) {
 		t.Fatalf("error is %v", err)
@@ -183,6 +188,24 @@ func TestUnknownMailIsRefused(t *testing.T) {
 	}
 	if got := mustVisit(t, a, false); got[0] != "0000000400000abd" {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestMailFromBefore has mail that clients have from another server: it is listed, and
+// never retrieved.
+func TestMailFromBefore(t *testing.T) {
+	s := newFake(letters(20)...)
+	a, _ := s.withBook(t, Options{})
+	old := mustVisit(t, a, false)
+	s.renumber()
+	if got := mustVisit(t, a, false); fmt.Sprint(got) != fmt.Sprint(old) {
+		t.Errorf("%s, want %s", got, old)
+	}
+	// The connection that it was learned by is kept.
+	before := len(s.commands)
+	mustVisit(t, a, false)
+	if more := s.commands[before:]; len(more) != 1 || !strings.HasPrefix(more[0], "EXAMINE") {
+		t.Errorf("the next poll sent %q", more)
 	}
 }
 

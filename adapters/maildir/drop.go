@@ -82,7 +82,16 @@ func (o *drop) Close() error {
 	if err := o.names.Close(ctx); err != nil {
 		o.d.log.Warn("unique-ids of what was retrieved could not be kept", "error", err)
 	}
-	return o.d.Close()
+	learn := o.names.Learner()
+	if learn == nil {
+		return o.d.Close()
+	}
+	o.d.release()
+	o.d.adapter.background.Go(func() {
+		learn(o.d.adapter.ctx)
+		o.d.folder.close()
+	})
+	return nil
 }
 
 // ExportUIDs calls write with the unique-id of each message, its Message-ID and

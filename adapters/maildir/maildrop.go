@@ -183,9 +183,15 @@ func (d *maildrop) all() []message {
 // closeWait bounds what Close may still do before it releases the lock.
 const closeWait = 5 * time.Second
 
-// Close marks what was retrieved as read, if that is wanted, and releases the lock.
-// The maildrop must not be used afterwards.
+// Close releases the maildrop, which must not be used afterwards.
 func (d *maildrop) Close() error {
+	d.release()
+	return d.folder.close()
+}
+
+// release marks what was retrieved as read, if that is wanted, and releases the
+// lock. Messages may still be read.
+func (d *maildrop) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	if err := d.markRetrieved(ctx); err != nil {
@@ -193,7 +199,6 @@ func (d *maildrop) Close() error {
 	}
 	d.closeTrash()
 	d.unlock()
-	return d.folder.close()
 }
 
 // path is where the message's file was last seen, for messages.

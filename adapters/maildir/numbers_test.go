@@ -258,6 +258,19 @@ func TestSizelist(t *testing.T) {
 	n.want("UID3-55 UID4 UID7-55 4+2B+27b")
 }
 
+// TestMailFromBefore has the list lost of messages that clients have from Dovecot,
+// and nobody has retrieved here.
+func TestMailFromBefore(t *testing.T) {
+	n := newNumbered(t, Options{})
+	n.put(uidlistName, uidlist)
+	n.want("000000070000000a 000000080000000a 3.a")
+	n.adapter.background.Wait()
+	if err := os.Remove(filepath.Join(n.dir, uidlistName)); err != nil {
+		t.Fatal(err)
+	}
+	n.want("000000080000000a 000000070000000a 3.a")
+}
+
 func TestReuseXUIDL(t *testing.T) {
 	n := newNumbered(t, Options{ReuseXUIDL: true})
 	n.put("new/4.a", "Subject: none\n\nX-UIDL: no\n")

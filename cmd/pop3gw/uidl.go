@@ -250,9 +250,12 @@ func (w *whose) allowAll(cmd *cobra.Command) (err error) {
 func newUIDLListCommand() *cobra.Command {
 	var w whose
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "Show what is known of maildrops",
-		Long:    "Show the maildrops whose unique-ids are known, of all users or of one.",
+		Use:   "list",
+		Short: "Show what is known of maildrops",
+		Long: `Show the maildrops whose unique-ids are known, of all users or of one: how many
+messages were there at the last look, how many are known by the unique-ids that clients
+have for them, so that they keep these whatever happens to the mail server's own
+numbers, and what makes the others.`,
 		Example: "  pop3gw uidl list --user bob@example.org",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -266,9 +269,13 @@ func newUIDLListCommand() *cobra.Command {
 				return cause(err)
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "user\tfolder\tmessages\tunique-ids\t")
+			fmt.Fprintln(table, "user\tfolder\tmessages\tknown\tunique-ids\t")
 			for _, m := range known {
-				fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\n", m.User, m.Folder, m.Count, formsOf(m), notesOn(m))
+				n, err := s.stores.uidls.Known(cmd.Context(), m.User, m.Folder)
+				if err != nil {
+					return cause(err)
+				}
+				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", m.User, m.Folder, m.Count, n, formsOf(m), notesOn(m))
 			}
 			return table.Flush()
 		},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pop3gw/gateway"
@@ -30,6 +32,8 @@ type Book struct {
 	mu     sync.Mutex
 	pages  map[owner]*page
 	octets int
+
+	learning atomic.Int32 // how many learn now
 }
 
 // owner is whose maildrop it is.
@@ -41,6 +45,7 @@ type page struct {
 	names   *table
 	checked map[Key]struct{} // messages that are none of the known
 	refused string           // the state of the maildrop that was refused last
+	learned time.Time        // until then Learner has nothing to do
 }
 
 func (p *page) octets() int { return 256 + p.names.octets() + 16*len(p.checked) }
@@ -57,6 +62,13 @@ func (b *Book) page(o owner) *page {
 		return p
 	}
 	return &page{version: -1}
+}
+
+// setLearned remembers until when Learner has nothing to do.
+func (b *Book) setLearned(o owner, until time.Time) {
+	p := *b.page(o)
+	p.learned = until
+	b.keep(o, &p)
 }
 
 // keep remembers p, which is not changed from then on.
@@ -95,19 +107,27 @@ func (b *Book) names(ctx context.Context, o owner) (*table, error) {
 }
 
 // known returns the known messages of a maildrop, each once, and the last of
-// their chunks.
+// their chunks. What was added last comes first: an old server's list that is
+// imported goes before what was known without it.
 func (b *Book) known(ctx context.Context, o owner) (all []known, through int64, err error) {
 	chunks, err := b.store.Chunks(ctx, o.user, o.folder, state.KnownChunk)
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, c := range chunks {
+	for _, c := range slices.Backward(chunks) {
 		if all, err = decodeKnown(c.Data, all); err != nil {
 			return nil, 0, damaged(o, err)
 		}
-		through = c.ID
+		through = max(through, c.ID)
 	}
 	return distinctKnown(all), through, nil
+}
+
+// Known returns how many messages of a user's maildrop are known by their
+// unique-ids, whatever comes.
+func (b *Book) Known(ctx context.Context, user, folder string) (messages int, err error) {
+	all, _, err := b.known(ctx, owner{user, folder})
+	return len(all), err
 }
 
 func distinctKnown(all []known) []known {

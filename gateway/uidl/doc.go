@@ -11,7 +11,8 @@
 //	       same name, were named before their store numbered them, or whose name
 //	       had to be fetched
 //	known  messages, by a fingerprint of their header and their size, that were
-//	       retrieved under a name, or imported with one
+//	       retrieved under a name, imported with one, or listed with one and
+//	       looked at later (Names.Learner)
 //
 // When a source of a maildrop gets another form or UIDVALIDITY, its messages are
 // looked for among the known, and get their names back. If most of a maildrop's

@@ -241,7 +241,7 @@ func (n *Names) giveBack(ctx context.Context) error {
 		"user", n.owner.user, "folder", n.owner.folder, "was", describe(n.record.Sources), "is", describe(n.settled),
 		"messages", n.drop.Len(), "kept", kept, "changed", max(0, changed))
 	n.given = newTable(names)
-	n.page.checked = nil
+	n.page.checked, n.page.learned = nil, time.Time{}
 	return n.reload(ctx)
 }
 

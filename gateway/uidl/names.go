@@ -149,8 +149,9 @@ func (n *Names) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.page = page{version: n.record.Version, names: names}
-		n.book.keep(n.owner, &page{version: n.record.Version, names: names})
+		n.page = page{version: n.record.Version, names: names, learned: n.page.learned}
+		kept := n.page
+		n.book.keep(n.owner, &kept)
 	}
 	n.given = n.page.names
 	return nil
@@ -220,7 +221,7 @@ func (n *Names) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.page = page{version: n.record.Version, names: n.given, checked: n.page.checked}
+	n.page = page{version: n.record.Version, names: n.given, checked: n.page.checked, learned: n.page.learned}
 	kept := n.page
 	n.book.keep(n.owner, &kept)
 	return nil
@@ -375,13 +376,18 @@ func (n *Names) Close(ctx context.Context) error {
 	}
 	if len(added) > 0 {
 		if err := n.learn(ctx, added, &c); err != nil {
+			n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
 			return err
 		}
 	}
 	if c.Listed == nil && c.Add == nil && c.Replace == nil {
 		return nil
 	}
-	return n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c)
+	err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c)
+	if err != nil {
+		n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
+	}
+	return err
 }
 
 // countChanged reports whether a number of messages is worth writing: it is for a
@@ -407,7 +413,7 @@ func (n *Names) learn(ctx context.Context, added []known, c *state.Change) error
 	if err != nil {
 		return err
 	}
-	all = distinctKnown(append(all, added...))
+	all = distinctKnown(append(added, all...))
 	if !time.Now().Before(n.record.Match) && len(all) > 2*n.drop.Len()+1000 {
 		all = n.present(all)
 	}

@@ -53,6 +53,8 @@ type clients struct {
 	book *Book
 	db   *state.DB
 	dir  string
+
+	learns bool // what is listed, behind each session
 }
 
 func newClients(t *testing.T) *clients {
@@ -134,6 +136,11 @@ func (c *clients) session(d *fakeDrop, retr, dele []int) (uids []string, err err
 	}
 	if err := n.Close(ctx); err != nil {
 		c.t.Fatal(err)
+	}
+	if c.learns {
+		if learn := n.Learner(); learn != nil {
+			learn(ctx)
+		}
 	}
 	return uids, nil
 }
@@ -227,6 +234,73 @@ func TestMassChangeIsRefused(t *testing.T) {
 	}
 	if found, err := c.book.Allow(t.Context(), "nobody", ""); found || err != nil {
 		t.Error(found, err)
+	}
+}
+
+// TestMailFromBefore has a move from another server: nobody retrieves here what
+// clients have from there.
+func TestMailFromBefore(t *testing.T) {
+	c := newClients(t)
+	c.learns = true
+	before := mails(2*learnMost + 10)
+	d := drop("dovecot", 7, before...)
+	old := c.mustSession(d, nil, nil)
+	c.mustSession(d, nil, nil)
+	if d.reads != learnMost {
+		t.Errorf("%d headers were read in two sessions at once", d.reads)
+	}
+	for range 3 {
+		c.book.setLearned(owner{"u", ""}, time.Time{}) // time passes
+		c.mustSession(d, nil, nil)
+	}
+	c.restart()
+	c.mustSession(d, nil, nil)
+	if d.reads != len(before) {
+		t.Errorf("%d headers were read of %d messages", d.reads, len(before))
+	}
+	if got := c.mustSession(drop("dovecot", 8, renumbered(before, 100)...), nil, nil); !same(got, old) {
+		t.Error("the unique-ids have changed")
+	}
+}
+
+// TestImportBehindLearning has a list imported when somebody has looked at the
+// mailbox already.
+func TestImportBehindLearning(t *testing.T) {
+	c := newClients(t)
+	c.learns = true
+	c.mustSession(drop("dovecot", 7, mails(2)...), all(1), nil)
+	list := []Listed{{"old-1", "<0@example.org>", 1000}, {"old-2", "<1@example.org>", 1001}}
+	if err := c.book.Import(t.Context(), "u", "", list); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.mustSession(drop("dovecot", 7, mails(2)...), nil, nil); !same(got, []string{"old-1", "old-2"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestLostSession has what a session retrieved lost.
+func TestLostSession(t *testing.T) {
+	c := newClients(t)
+	c.learns = true
+	d := drop("dovecot", 7, mails(10)...)
+	c.mustSession(d, nil, nil)
+	d.mail = mails(20)
+	n, err := c.book.Open(t.Context(), gateway.Account{Name: "u"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Settle(t.Context(), d, []state.Source{{Form: d.form.String(), Validity: "7"}}); err != nil {
+		t.Fatal(err)
+	}
+	n.retrieved = []retrieved{{15, 1}}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.Close(late); err == nil {
+		t.Fatal("nothing went wrong")
+	}
+	old := c.mustSession(d, nil, nil)
+	if got := c.mustSession(drop("dovecot", 8, renumbered(mails(20), 100)...), nil, nil); !same(got, old) {
+		t.Errorf("%q, want %q", got, old)
 	}
 }
 
