@@ -98,7 +98,7 @@ func New(o Options, locks *gateway.Locks, kept *cache.Cache, log *slog.Logger) (
 	a := &Adapter{options: o, form: form, link: l, locks: locks, log: log, held: &heldByAll, servers: cmp.Or(o.Servers, new(Servers))}
 	a.server = a.servers.join(o.Address, a)
 	a.kept.server = a.server
-	a.memory.store = kept
+	a.memory.store, a.memory.log = kept, log
 	a.kept.period, a.kept.most = time.Duration(o.KeepConnections), o.MaxKeptConnections
 	return a, nil
 }

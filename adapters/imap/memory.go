@@ -2,6 +2,7 @@ package imap
 
 import (
 	"container/list"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ func (r *remembered) octets() int {
 // is empty. What it is to keep in store outlives the process.
 type memory struct {
 	store *cache.Cache
+	log   *slog.Logger // nil without a store
 
 	mu      sync.Mutex
 	entries map[string]*list.Element // of entry, by key
@@ -78,15 +80,18 @@ func (m *memory) recall(key string) *remembered {
 		return nil
 	}
 	r, err := decode(data)
-	if err != nil { // another version's
+	if err != nil {
+		m.log.Warn("what was kept of a mailbox cannot be used, it is listed anew", "mailbox", key, "error", err)
+		m.store.Delete(key)
 		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.entries[key] == nil {
-		m.put(&entry{key: key, r: r})
+	if e := m.entries[key]; e != nil { // of another session, which was sooner
+		return e.Value.(*entry).r
 	}
-	return m.entries[key].Value.(*entry).r
+	m.put(&entry{key: key, r: r})
+	return r
 }
 
 // remember keeps r in place of what was remembered. changed says whether it is
@@ -104,8 +109,13 @@ func (m *memory) remember(key string, r *remembered, changed bool) {
 	m.put(e)
 }
 
-// put adds an entry, and drops others that there is no room for.
+// put adds an entry, and drops others that there is no room for. One that there can
+// be no room for is merely written.
 func (m *memory) put(e *entry) {
+	if e.r.octets() > memoryOctets {
+		m.save(e)
+		return
+	}
 	if m.entries == nil {
 		m.entries = make(map[string]*list.Element)
 	}

@@ -439,6 +439,39 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// A listing that there is no room for is of use all the same.
+func TestMemoryOfOneTooLarge(t *testing.T) {
+	m := memory{store: openCache(t)}
+	m.remember("other", &remembered{uidValidity: 1}, false)
+	r := &remembered{uidValidity: 1, uidNext: maxMessages + 1, messages: listing{uids: make([]uint32, maxMessages), sizes: make([]uint32, maxMessages)}}
+	for i := range r.messages.uids {
+		r.messages.uids[i] = uint32(i + 1)
+	}
+	m.remember("large", r, true)
+	m.saving.Wait()
+	if got := m.recall("large"); got == nil || got.messages.len() != maxMessages {
+		t.Error("it was not recalled")
+	}
+	if m.entries["other"] == nil {
+		t.Error("another one went for it")
+	}
+}
+
+// What cannot be understood is told, and goes.
+func TestMemoryOfNonsense(t *testing.T) {
+	s := newFake("x")
+	a, log := s.adapter(t, without)
+	a.memory.store = openCache(t)
+	key := a.memoryKey(login{Credentials: gateway.Credentials{User: "ann"}}, "")
+	a.memory.store.Put(key, []byte("nonsense"))
+	if a.memory.recall(key) != nil || !strings.Contains(log.String(), "cannot be used") {
+		t.Errorf("the log has %s", log)
+	}
+	if _, ok := a.memory.store.Get(key); ok {
+		t.Error("it was left there")
+	}
+}
+
 func TestMemoryKey(t *testing.T) {
 	s := newFake("x")
 	a, _ := s.adapter(t, Options{Folders: true})
