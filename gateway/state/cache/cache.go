@@ -4,7 +4,7 @@
 // must not be lost lies elsewhere.
 //
 // Each value is a file of its own, written beside its place and renamed, with a
-// checksum: a file that is torn, damaged, or of another version reads as absent.
+// checksum: a file that is torn, damaged, of another key or version reads as absent.
 package cache
 
 import (
@@ -28,8 +28,9 @@ import (
 )
 
 const (
-	magic      = "pop3gw cache 1\n"
-	headerSize = len(magic) + 8 + 4 // number of octets of the value, and its CRC-32C
+	magic      = "pop3gw cache 2\n"
+	headerSize = len(magic) + 8 + 4 // number of octets of the value, and the CRC-32C of key and value
+	leastSize  = 4 << 10            // octets that a file counts as: what it takes on most disks
 	nameOctets = 16                 // of a key's digest
 	tempPrefix = "tmp-"
 	// tempAge is how old a file must be to be left over from a crash and not
@@ -52,19 +53,19 @@ type Cache struct {
 
 	mu      sync.Mutex
 	files   map[string]file // by name
-	total   int64           // octets of files
+	total   int64           // of their octets
 	failing bool            // the last write failed, and that was logged
 }
 
 type file struct {
-	octets int64
+	octets int64 // that count
 	used   time.Time
 }
 
 // Open returns the cache in the folder dir, which it creates if it is missing,
-// for no other user to read. Of files it keeps size octets at most: when there
-// are more, those go that were not used for the longest time. The error says
-// what is wrong with dir.
+// for no other user to read. Of files it keeps size octets at most, 4 KB for each at
+// least: when there are more, those go that were not used for the longest time. The
+// error says what is wrong with dir.
 func Open(dir string, size int64, log *slog.Logger) (*Cache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -104,8 +105,7 @@ func (c *Cache) scan() error {
 				c.root.Remove(entry.Name())
 			}
 		case isName(entry.Name()):
-			c.files[entry.Name()] = file{info.Size(), info.ModTime()}
-			c.total += info.Size()
+			c.note(entry.Name(), info.Size(), info.ModTime())
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func (c *Cache) Get(key string) (value []byte, ok bool) {
 		return nil, false
 	}
 	name := nameOf(key)
-	value, err := c.read(name)
+	value, err := c.read(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false
 	}
@@ -132,8 +132,8 @@ func (c *Cache) Get(key string) (value []byte, ok bool) {
 
 var errDamaged = errors.New("file is damaged, or of another version")
 
-func (c *Cache) read(name string) ([]byte, error) {
-	f, err := c.root.Open(name)
+func (c *Cache) read(key string) ([]byte, error) {
+	f, err := c.root.Open(nameOf(key))
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (c *Cache) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	header, value := data[:headerSize], data[headerSize:]
-	if !bytes.Equal(header, headerOf(value)) {
+	if !bytes.Equal(header, headerOf(key, value)) {
 		return nil, errDamaged
 	}
 	return value, nil
@@ -168,7 +168,7 @@ func (c *Cache) Put(key string, value []byte) {
 		c.Delete(key)
 		return
 	}
-	err := c.write(name, value)
+	err := c.write(key, value)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
@@ -180,23 +180,23 @@ func (c *Cache) Put(key string, value []byte) {
 		return
 	}
 	c.failing = false
-	c.note(name, file{int64(headerSize + len(value)), time.Now()})
+	c.note(name, int64(headerSize+len(value)), time.Now())
 	c.trim()
 }
 
-func (c *Cache) write(name string, value []byte) error {
+func (c *Cache) write(key string, value []byte) error {
 	f, err := c.temp()
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(headerOf(value))
+	_, err = f.Write(headerOf(key, value))
 	if err == nil {
 		_, err = f.Write(value)
 	}
 	// Not brought to stable storage: the checksum finds out if it did not get there.
 	err = cmp.Or(err, f.Close())
 	if err == nil {
-		err = c.root.Rename(f.name, name)
+		err = c.root.Rename(f.name, nameOf(key))
 	}
 	if err != nil {
 		c.root.Remove(f.name)
@@ -230,7 +230,7 @@ func (c *Cache) touch(name string, octets int64) {
 	c.mu.Lock()
 	old := now.Sub(c.files[name].used) > usedGrain
 	if old {
-		c.note(name, file{octets, now})
+		c.note(name, octets, now)
 	}
 	c.mu.Unlock()
 	if old {
@@ -258,8 +258,9 @@ func (c *Cache) trim() {
 	}
 }
 
-func (c *Cache) note(name string, f file) {
+func (c *Cache) note(name string, octets int64, used time.Time) {
 	c.forget(name)
+	f := file{max(octets, leastSize), used}
 	c.files[name] = f
 	c.total += f.octets
 }
@@ -300,8 +301,9 @@ func isName(name string) bool {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func headerOf(value []byte) []byte {
+func headerOf(key string, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum([]byte(key), castagnoli), castagnoli, value)
 	b := append(make([]byte, 0, headerSize), magic...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(value)))
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(value, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, sum)
 }

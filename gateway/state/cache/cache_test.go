@@ -112,14 +112,20 @@ func TestDamaged(t *testing.T) {
 		damage(fmt.Sprintf("zeros from octet %d", n), zeros)
 	}
 	damage("one octet more", append(bytes.Clone(whole), 'x'))
+	c.Put("b", []byte("other"))
+	other, err := os.ReadFile(filepath.Join(dir, nameOf("b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage("another key's", other)
 	c.Put("a", []byte("new"))
 	wantValue(t, c, "a", "new")
 }
 
 func TestLeastRecentlyUsedGoes(t *testing.T) {
 	dir := t.TempDir()
-	value := bytes.Repeat([]byte("x"), 1000-headerSize)
-	c, _ := open(t, dir, 10_000)
+	value := bytes.Repeat([]byte("x"), 10_000-headerSize)
+	c, _ := open(t, dir, 100_000)
 	for i := range 10 {
 		c.Put(fmt.Sprint(i), value)
 	}
@@ -147,12 +153,25 @@ func TestLeastRecentlyUsedGoes(t *testing.T) {
 		}
 		octets += info.Size()
 	}
-	if octets > 10_000 || octets != c.total {
-		t.Errorf("files have %d octets, noted are %d, the limit is 10,000", octets, c.total)
+	if octets > 100_000 || octets != c.total {
+		t.Errorf("files have %d octets, noted are %d, the limit is 100,000", octets, c.total)
 	}
-	c.Put("huge", make([]byte, 10_001))
+	c.Put("huge", make([]byte, 100_001))
 	wantNone(t, c, "huge")
 	wantValue(t, c, "new", string(value))
+}
+
+// Small files take up more than their octets, and memory for each.
+func TestNumberOfFiles(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := open(t, dir, 10*leastSize)
+	for i := range 30 {
+		c.Put(fmt.Sprint(i), nil)
+	}
+	again, _ := open(t, dir, 10*leastSize)
+	if n, m := len(c.files), len(again.files); n > 10 || n != m {
+		t.Errorf("%d files are noted, and %d there", n, m)
+	}
 }
 
 // A second process keeps to the limit and to the order of use too.
@@ -173,7 +192,7 @@ func TestUseIsKept(t *testing.T) {
 	if !third.files[nameOf("b")].used.After(third.files[nameOf("a")].used) {
 		t.Error("that b was used is not to be seen")
 	}
-	if third.total != int64(2*headerSize+6) {
+	if third.total != 2*leastSize {
 		t.Errorf("total is %d", third.total)
 	}
 }
