@@ -105,20 +105,29 @@ func take[T any](d *decoder, v T, n int) T {
 
 // keep writes a new listing of the folder at path to the cache, not too often. It
 // does not wait for that.
-func (a *Adapter) keep(path string, l, before *listing) {
+func (a *Adapter) keep(path string, l, last *listing) {
 	if a.kept == nil {
 		return
 	}
 	now := time.Now()
 	l.kept = now
-	if before != nil && !before.kept.IsZero() {
+	if last != nil && !last.kept.IsZero() {
 		pause := time.Duration(l.memory()) * time.Second / keepRate
-		if now.Sub(before.kept) < pause {
-			l.kept, l.due = before.kept, true
+		if now.Sub(last.kept) < pause {
+			l.kept, l.due = last.kept, true
 			return
 		}
 	}
-	a.background.Go(func() { a.kept.Put(keepKey(path), l.encode(nil)) })
+	done := make(chan struct{})
+	before, _ := a.writes.Swap(path, done)
+	a.background.Go(func() {
+		if before != nil {
+			<-before.(chan struct{})
+		}
+		a.kept.Put(keepKey(path), l.encode(nil))
+		a.writes.CompareAndDelete(path, done)
+		close(done)
+	})
 }
 
 // keepDue writes the listings that were not written when they were made.
@@ -151,8 +160,12 @@ func (a *Adapter) recall(path string) *listing {
 	return l
 }
 
-// forget is for listings that were found to be wrong.
+// forget is for listings that were found to be wrong. One that is being written is
+// waited for, lest it comes back.
 func (a *Adapter) forget(path string) {
 	a.listings.forget(path)
+	if done, ok := a.writes.Load(path); ok {
+		<-done.(chan struct{})
+	}
 	a.kept.Delete(keepKey(path))
 }

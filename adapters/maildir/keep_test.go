@@ -187,6 +187,24 @@ func TestEncodeListing(t *testing.T) {
 	}
 }
 
+// A listing that was found to be wrong does not come back by the write that was
+// under way.
+func TestForgottenWhileWritten(t *testing.T) {
+	const path = "/somewhere"
+	a := restarted(t, path, t.TempDir())
+	l := listing{packed: pack(manyMessages(10_000))}
+	for range 20 {
+		made := l
+		a.listings.put(path, &made)
+		a.keep(path, &made, nil)
+		a.forget(path)
+		a.background.Wait()
+		if a.recall(path) != nil {
+			t.Fatal("it came back")
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(someListing(someMessages()).encode(nil))
 	f.Add((&listing{}).encode(nil))

@@ -99,6 +99,7 @@ type Adapter struct {
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	background sync.WaitGroup
+	writes     sync.Map // to the cache, by path: each is a chan struct{} that is closed at its end
 }
 
 // New returns an adapter, or what is wrong with the options. locks is shared by
