@@ -31,8 +31,7 @@ type Adapter struct {
 	memory  memory
 	journal Journal // nil without a durable state
 	kept    kept
-	held    *budget  // of messages that came out of order
-	updates counters // of sessions that removed messages, by lock
+	held    *budget // of messages that came out of order
 
 	servers *Servers
 	server  *server // as other adapters know it

@@ -185,7 +185,7 @@ func (d *maildrop) Close() error {
 		}
 	}
 	if len(d.gone) > 0 {
-		d.adapter.updates.of(d.name).Add(1)
+		d.adapter.server.updates.of(d.name).Add(1)
 	}
 	if d.conn != nil && d.conn.Idle() {
 		if learn := d.names.Learner(); learn != nil {

@@ -32,7 +32,7 @@ func (d *maildrop) open(ctx context.Context) error {
 		a.server.hold(d.place)
 		d.tryLock(ctx) // the password was right a while ago; that it is in use is told below
 	}
-	locked, updates := d.unlock != nil, a.updates.of(d.name).Load()
+	locked, updates := d.unlock != nil, a.server.updates.of(d.name).Load()
 	opened, ok := d.resume(ctx, k)
 	a.hits.connection.add(ok)
 	if !ok {
@@ -53,7 +53,7 @@ func (d *maildrop) open(ctx context.Context) error {
 	}
 	if !locked { // another session may have ended meanwhile
 		d.known = a.memory.recall(d.key)
-		if a.updates.of(d.name).Load() != updates {
+		if a.server.updates.of(d.name).Load() != updates {
 			opened.Selected = false
 		}
 	}

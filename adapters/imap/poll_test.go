@@ -306,10 +306,22 @@ func TestListingsAreNotShared(t *testing.T) {
 
 // Somebody else's UPDATE must not fall between EXAMINE and the lock.
 func TestUpdateWhileLoggingIn(t *testing.T) {
+	t.Run("by one adapter", func(t *testing.T) { testUpdateWhileLoggingIn(t, false) })
+	t.Run("by another", func(t *testing.T) { testUpdateWhileLoggingIn(t, true) }) // as after SIGHUP
+}
+
+func testUpdateWhileLoggingIn(t *testing.T, byAnother bool) {
 	s := newFake("1", "two", "three")
 	s.uidNext = 31
-	a, _ := s.adapter(t, without)
+	o := without
+	o.Servers = new(Servers)
+	a, _ := s.adapter(t, o)
 	first := s.poll(t, a)
+	if byAnother {
+		locks := a.locks
+		a, _ = s.adapter(t, o)
+		a.locks = locks
+	}
 	entered, goOn := make(chan bool), make(chan bool)
 	var held, stale atomic.Bool // a server may show messages that are gone until the mailbox is opened anew
 	s.does(func(c *fakeConn, command string) bool {

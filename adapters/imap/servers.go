@@ -70,6 +70,7 @@ func (s *Servers) leave(at *server, a *Adapter) {
 type server struct {
 	address  string
 	backoffs backoffs
+	updates  counters // of sessions that removed messages, by lock
 
 	mu       sync.Mutex
 	adapters []*Adapter
