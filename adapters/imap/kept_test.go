@@ -388,7 +388,7 @@ func TestKeptWithFolders(t *testing.T) {
 		}
 	}
 	open("", "LOGIN CAPABILITY EXAMINE FETCH 1:*")
-	open("Sent", "LOGIN CAPABILITY LIST EXAMINE FETCH 1:*")
+	open("Sent", "CAPABILITY LIST EXAMINE FETCH 1:*")
 	open("Sent", "EXAMINE")
 	open("", "EXAMINE")
 	open("Sent", "EXAMINE") // remembered with the listing

@@ -129,16 +129,15 @@ func (d *maildrop) resume(ctx context.Context, k *keptConn) (opened link.Opened,
 	caps := k.conn.Capabilities()
 	o := d.opening(&caps)
 	o.Patience = keptPatience
-	if o.Mailbox != "" {
-		opened, err := k.conn.Open(ctx, o)
-		if err == nil && opened.Select == nil {
-			d.conn, d.mode, d.loggedIn, d.trash = k.conn, unselected, k.loggedIn, k.trash
-			d.verified = true
-			d.mailbox = o.Mailbox
-			return opened, true
-		}
-		d.log.Debug("connection that was kept is of no use", "error", quoted(cmp.Or(err, opened.Select)))
+	o.Capability = o.Mailbox == "" // of a folder whose name is not known; that it is answered will do
+	opened, err := k.conn.Open(ctx, o)
+	if err == nil && opened.Select == nil {
+		d.conn, d.mode, d.loggedIn, d.trash = k.conn, unselected, k.loggedIn, k.trash
+		d.verified = true
+		d.mailbox = o.Mailbox
+		return opened, true
 	}
+	d.log.Debug("connection that was kept is of no use", "error", quoted(cmp.Or(err, opened.Select)))
 	d.mailbox = ""
 	k.conn.Logout(ctx) // its place is for the next one
 	return opened, false
