@@ -209,6 +209,24 @@ func TestMailFromBefore(t *testing.T) {
 	}
 }
 
+// TestNamesThatNumbersDoNotMake has a mailbox numbered anew of which nothing is known,
+// and whose unique-ids do not depend on that.
+func TestNamesThatNumbersDoNotMake(t *testing.T) {
+	for _, o := range []Options{{UIDL: "gmail"}, {ReuseXUIDL: true}} {
+		s := newFake(letters(5)...)
+		s.caps = basicCaps + " X-GM-EXT-1"
+		a, _ := s.withBook(t, o)
+		a.background.stop() // so that nothing is learned
+		old := mustVisit(t, a, false)
+		s.mu.Lock()
+		s.uidValidity++ // the fake server makes X-GM-MSGID of the UID
+		s.mu.Unlock()
+		if got := mustVisit(t, a, false); fmt.Sprint(got) != fmt.Sprint(old) {
+			t.Errorf("%+v: %s, want %s", o, got, old)
+		}
+	}
+}
+
 // TestTopToTheEnd has a client get messages by TOP, as fetchmail those it keeps.
 func TestTopToTheEnd(t *testing.T) {
 	s := newFake(letters(5)...)

@@ -173,12 +173,20 @@ func (n *Names) rename(want []int, found map[int]string, all []known) []named {
 	for _, k := range all {
 		knownBy[k.uid] = struct{}{}
 	}
+	foundBy := make(map[string]struct{}, len(found))
+	for _, name := range found {
+		foundBy[name] = struct{}{}
+	}
 	var more []named
 	for _, i := range want {
 		own := string(n.Append(nil, i))
 		name, ok := found[i]
 		if !ok {
-			if _, taken := knownBy[own]; !taken {
+			taken := knownBy
+			if n.Given(n.drop.Key(i)) {
+				taken = foundBy // it has its name wherever it lies, and so has one that is known
+			}
+			if _, taken := taken[own]; !taken {
 				continue
 			}
 			// Clients know another message by this name, and would not fetch this.
@@ -198,6 +206,9 @@ func (n *Names) giveBack(ctx context.Context) error {
 		return n.refusal(n.drop.Len(), n.drop.Len())
 	}
 	want := n.renumbered()
+	if _, err := n.findNames(ctx, want); err != nil {
+		return err
+	}
 	all, _, err := n.book.known(ctx, n.owner)
 	if err != nil {
 		return err
@@ -212,22 +223,22 @@ func (n *Names) giveBack(ctx context.Context) error {
 		f.exclude(n.others(want))
 		found = f.find(messages)
 	}
-	// What was there and is not found again is gone, or among those not found.
-	kept := n.drop.Len() - len(want) + len(found)
-	changed := min(n.record.Count-kept, len(want)-len(found))
+	others, renamed := 0, n.isRenamed() // those with other names than before, as far as anybody knows
+	for _, i := range want {
+		if _, ok := found[i]; !ok && (renamed || !n.Given(n.drop.Key(i))) {
+			others++
+		}
+	}
+	// What was there and is not found again is gone, or among the others.
+	kept := n.drop.Len() - others
+	changed := min(n.record.Count-kept, others)
 	if changed*2 > min(n.drop.Len(), n.record.Count) && !n.record.Allowed {
 		page := n.page
 		page.refused = n.stateText()
 		n.book.keep(n.owner, &page)
 		return n.refusal(changed, n.drop.Len())
 	}
-	names := n.rename(want, found, all)
-	for i := range n.drop.Len() { // those that stay as they are
-		if key := n.drop.Key(i); n.Given(key) {
-			name, _ := n.given.get(key)
-			names = append(names, named{key, string(name)})
-		}
-	}
+	names := append(n.ofPresent(), n.rename(want, found, all)...)
 	through := int64(1<<63 - 1)
 	until, allowed := time.Now().Add(MatchTime), false
 	err = n.book.store.Apply(ctx, n.owner.user, n.owner.folder, state.Change{

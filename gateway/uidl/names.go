@@ -114,31 +114,45 @@ func (n *Names) Settle(ctx context.Context, drop Maildrop, sources []state.Sourc
 			return err
 		}
 	}
-	var more []named
-	if namer, ok := drop.(Namer); ok {
-		err := namer.FindNames(ctx, n.unnamed(), func(i int, name string) {
-			if name != "" && !Legal(name) {
-				name = string(AppendHash(nil, []byte(name)))
-			}
-			more = append(more, named{drop.Key(i), name})
-		})
-		if err != nil {
-			return err
-		}
+	more, err := n.findNames(ctx, n.unnamed())
+	if err != nil {
+		return err
 	}
 	if t, ok := drop.(Temporary); ok && t.HasTemporary() {
+		var temporary []named
 		for _, i := range n.unnamed() {
 			if t.IsTemporary(i) {
-				more = append(more, named{drop.Key(i), string(n.Append(nil, i))})
+				temporary = append(temporary, named{drop.Key(i), string(n.Append(nil, i))})
 			}
 		}
+		n.given = n.given.with(temporary)
+		more = append(more, temporary...)
 	}
-	n.given = n.given.with(more)
 	more = append(more, n.distinguish()...)
 	if len(more) > 0 {
 		return n.add(ctx, more)
 	}
 	return nil
+}
+
+// findNames adds the names of want that have to be found out to given, and returns
+// them.
+func (n *Names) findNames(ctx context.Context, want []int) (more []named, err error) {
+	namer, ok := n.drop.(Namer)
+	if !ok || len(want) == 0 {
+		return nil, nil
+	}
+	err = namer.FindNames(ctx, want, func(i int, name string) {
+		if name != "" && !Legal(name) {
+			name = string(AppendHash(nil, []byte(name)))
+		}
+		more = append(more, named{n.drop.Key(i), name})
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.given = n.given.with(more)
+	return more, nil
 }
 
 // open sets given and page.
@@ -160,6 +174,13 @@ func (n *Names) open(ctx context.Context) error {
 // moved reports whether a source is not what it was.
 func (n *Names) moved() bool {
 	return slices.ContainsFunc(n.settled, func(s state.Source) bool { return n.isMoved(s) })
+}
+
+// isRenamed reports whether a source makes names otherwise than it did.
+func (n *Names) isRenamed() bool {
+	return slices.ContainsFunc(n.settled, func(s state.Source) bool {
+		return slices.ContainsFunc(n.record.Sources, func(old state.Source) bool { return old.Name == s.Name && old.Form != s.Form })
+	})
 }
 
 func (n *Names) isMoved(s state.Source) bool {
@@ -188,7 +209,7 @@ func (n *Names) add(ctx context.Context, more []named) error {
 	c := state.Change{Add: []state.Addition{{Kind: state.NamesChunk, Data: encodeNames(more)}}}
 	if chunks >= maxChunks {
 		if n.given.len() > 2*n.drop.Len()+1000 {
-			n.given = n.ofPresent()
+			n.given = newTable(n.ofPresent())
 		}
 		all := make([]named, n.given.len())
 		for i := range all {
@@ -203,15 +224,14 @@ func (n *Names) add(ctx context.Context, more []named) error {
 }
 
 // ofPresent returns the names of given whose messages are in the maildrop.
-func (n *Names) ofPresent() *table {
-	var present []named
+func (n *Names) ofPresent() (present []named) {
 	for i := range n.drop.Len() {
 		key := n.drop.Key(i)
 		if name, ok := n.given.get(key); ok {
 			present = append(present, named{key, string(name)})
 		}
 	}
-	return newTable(present)
+	return present
 }
 
 // reload remembers given as what is now in the store.

@@ -107,14 +107,18 @@ func renumbered(all []mail, by uint32) []mail {
 
 // session retrieves the messages with the indexes of retr and removes those of
 // dele. It returns the unique-ids.
-func (c *clients) session(d *fakeDrop, retr, dele []int) (uids []string, err error) {
+func (c *clients) session(drop Maildrop, retr, dele []int) (uids []string, err error) {
 	c.t.Helper()
 	ctx := c.t.Context()
+	d, ok := drop.(*fakeDrop)
+	if !ok {
+		d = drop.(headed).fakeDrop
+	}
 	n, err := c.book.Open(ctx, gateway.Account{Name: "u"})
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Settle(ctx, d, []state.Source{{Form: d.form.String(), Validity: fmt.Sprint(d.validity)}}); err != nil {
+	if err := n.Settle(ctx, drop, []state.Source{{Form: d.form.String(), Validity: fmt.Sprint(d.validity)}}); err != nil {
 		return nil, err
 	}
 	seen := make(map[string]bool)
@@ -145,7 +149,7 @@ func (c *clients) session(d *fakeDrop, retr, dele []int) (uids []string, err err
 	return uids, nil
 }
 
-func (c *clients) mustSession(d *fakeDrop, retr, dele []int) []string {
+func (c *clients) mustSession(d Maildrop, retr, dele []int) []string {
 	c.t.Helper()
 	uids, err := c.session(d, retr, dele)
 	if err != nil {
@@ -498,6 +502,47 @@ func TestKnownIsBounded(t *testing.T) {
 	}
 	if _, octets, _ := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk); octets > 3*30*(messages+1000) {
 		t.Errorf("%d octets", octets)
+	}
+}
+
+// headed is a fakeDrop some of whose messages have their names in themselves.
+type headed struct {
+	*fakeDrop
+	names map[string]string // by Message-ID
+}
+
+func (d headed) FindNames(ctx context.Context, want []int, found func(int, string)) error {
+	for _, i := range want {
+		found(i, d.names[d.mail[i].id])
+	}
+	return nil
+}
+
+// TestNamesInMessagesStay has the numbers of a mailbox change whose messages have
+// their names in themselves, as with X-UIDL and Gmail's numbers, and nothing known.
+func TestNamesInMessagesStay(t *testing.T) {
+	names := make(map[string]string)
+	for i, m := range mails(10) {
+		names[m.id] = fmt.Sprint("x", i)
+	}
+	names["<9@example.org>"] = "" // one has none
+	for _, known := range []bool{false, true} {
+		c := newClients(t)
+		if known { // one as it was before it had another size
+			c.mustSession(headed{drop("dovecot", 7, mails(10)...), names}, []int{3}, nil)
+			names["<copy@example.org>"] = "x3"
+		}
+		old := c.mustSession(headed{drop("dovecot", 7, mails(10)...), names}, nil, nil)
+		other := renumbered(mails(10), 50)
+		other[3].size += 5000
+		got := c.mustSession(headed{drop("dovecot", 8, other...), names}, nil, nil)
+		if !same(got[:9], old[:9]) || got[9] != "0000003c00000008" {
+			t.Errorf("%q, want %q", got, old)
+		}
+		// Another form is another name for each.
+		if _, err := c.session(headed{drop("cyrus", 9, renumbered(mails(10), 70)...), map[string]string{}}, nil, nil); gateway.CodeOf(err) != gateway.CodeSysPerm {
+			t.Errorf("another form: error is %v", err)
+		}
 	}
 }
 
