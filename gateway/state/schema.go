@@ -89,7 +89,7 @@ func versionOf(ctx context.Context, q querier) (version int, err error) {
 		return 0, err
 	}
 	if id != applicationID {
-		return 0, fmt.Errorf("%w: it is not a file of pop3gw", ErrDamaged)
+		return 0, errForeign
 	}
 	err = q.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
 	return version, err
@@ -103,7 +103,7 @@ func (db *DB) migrate(ctx context.Context) error {
 		return err
 	}
 	if info.Size() == 0 {
-		return db.failed(fmt.Errorf("%w: it is empty", ErrDamaged))
+		return db.failed(errEmpty)
 	}
 	version, err := versionOf(ctx, db.writer)
 	if err != nil {
@@ -111,6 +111,10 @@ func (db *DB) migrate(ctx context.Context) error {
 	}
 	if version > len(steps) {
 		return fmt.Errorf("%s is of a later version of pop3gw (%d, this one knows %d); run that version, or put back a backup from before", db.path, version, len(steps))
+	}
+	// One that was repaired, or copied by another program, has lost its write-ahead log.
+	if _, err := db.writer.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
+		return db.unusable(err)
 	}
 	err = inTransaction(ctx, db.writer, func(ctx context.Context, q querier) error {
 		version, err := versionOf(ctx, q) // another process may have been here

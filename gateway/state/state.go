@@ -63,6 +63,11 @@ const (
 // ErrDamaged is in the chain of every error that is for a damaged file.
 var ErrDamaged = errors.New("the file is damaged")
 
+var (
+	errEmpty   = fmt.Errorf("%w: it is empty", ErrDamaged)
+	errForeign = fmt.Errorf("%w: it is not a file of pop3gw", ErrDamaged)
+)
+
 // DB is the open file. It is safe for concurrent use.
 type DB struct {
 	path    string
@@ -195,7 +200,7 @@ func Check(ctx context.Context, dir string) error {
 		return err
 	}
 	if info.Size() == 0 {
-		return explain(path, fmt.Errorf("%w: it is empty", ErrDamaged))
+		return explain(path, errEmpty)
 	}
 	mode := "ro"
 	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
@@ -309,6 +314,18 @@ const (
 	codeNotADB   = 26
 )
 
+// salvage says how to save what can be read of a damaged file, quoted, if anything
+// can. The sqlite3 of some distributions has no .recover. What .dump makes of a file
+// without a header is not one of pop3gw, and is refused.
+func salvage(quoted string, code int, err error) string {
+	if code == codeNotADB || errors.Is(err, errEmpty) || errors.Is(err, errForeign) {
+		return ""
+	}
+	return fmt.Sprintf(`, or save what can be read: (sqlite3 %[1]s .dump | sed 's/^ROLLBACK.*/COMMIT;/'; `+
+		`for p in user_version application_id; do echo "PRAGMA $p = $(sqlite3 %[1]s "PRAGMA $p");"; done) | sqlite3 repaired.db, `+
+		`then cp repaired.db %[1]s and remove the files with -wal and -shm behind the name`, quoted)
+}
+
 // explain says what can be done about an error of SQLite, or of a wait that was
 // too long.
 func explain(path string, err error) error {
@@ -323,9 +340,8 @@ func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return gateway.Unavailable("the gateway's own records are damaged, try again later", fmt.Errorf(
-			"%s: %w; stop the gateway and put a backup in its place, or save what can be read: "+
-				"sqlite3 %s .recover | sqlite3 repaired.db, then move repaired.db there and remove the files with -wal and -shm; "+
-				"starting without it (moved away) may have every client download its mail again", path, err, quoted))
+			"%s: %w; stop the gateway and put a backup in its place%s; "+
+				"starting without it (moved away) may have every client download its mail again", path, err, salvage(quoted, code, err)))
 	case code == codeBusy || errors.Is(err, context.DeadlineExceeded):
 		return gateway.Unavailable("the gateway's own records are busy, try again later",
 			fmt.Errorf("%s: %w; another process, or a slow disk, kept it for longer than %v", path, err, busyLimit))

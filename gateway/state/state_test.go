@@ -201,7 +201,7 @@ func TestDamage(t *testing.T) {
 			if db.Err() == nil {
 				t.Error("no error in all")
 			}
-			if got := log.String(); strings.Count(got, "level=ERROR") != 1 || !strings.Contains(got, ".recover") || !strings.Contains(got, path) {
+			if got := log.String(); strings.Count(got, "level=ERROR") != 1 || !strings.Contains(got, "put a backup in its place") || !strings.Contains(got, path) {
 				t.Errorf("log is %s", got)
 			}
 			db.Close()
@@ -232,8 +232,74 @@ func TestDamageLater(t *testing.T) {
 	if _, _, err := db.Tokens().Load(t.Context(), "a"); !errors.Is(err, ErrDamaged) {
 		t.Errorf("reading: %v", err)
 	}
-	if !strings.Contains(log.String(), ".recover") {
+	if !strings.Contains(log.String(), ".dump") {
 		t.Errorf("log is %s", log)
+	}
+}
+
+// TestRepair types what the log says, on a file of which a part is overwritten.
+func TestRepair(t *testing.T) {
+	if _, err := exec.LookPath("sqlite3"); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, FileName)
+	db, _ := openState(t, dir)
+	const users = 100
+	for i := range users {
+		c := Change{Listed: []Source{{}}, Add: []Addition{{Kind: KnownChunk, Data: bytes.Repeat([]byte{byte(i)}, 3000)}}}
+		if err := db.UIDLs().Apply(t.Context(), fmt.Sprint("u", i), "", c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt(bytes.Repeat([]byte{0xa5}, 4096), 60*4096)
+	f.Close()
+
+	db, _ = openState(t, dir)
+	_, said, _ := strings.Cut(fmt.Sprint(db.Err()), "save what can be read: ")
+	pipe, said, _ := strings.Cut(said, ", then ")
+	copied, _, ok := strings.Cut(said, " and remove ")
+	if !ok {
+		t.Fatalf("error is %v", db.Err())
+	}
+	db.Close()
+	os.Remove(path + "-wal")
+	os.Remove(path + "-shm")
+	command := exec.Command("sh", "-ec", pipe+"\n"+copied)
+	command.Dir = dir
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	db, log := openState(t, dir)
+	if db.Err() != nil || log.Len() > 0 {
+		t.Fatalf("repaired: %v, %s", db.Err(), log)
+	}
+	known := 0
+	for i := range users {
+		if chunks, err := db.UIDLs().Chunks(t.Context(), fmt.Sprint("u", i), "", KnownChunk); err != nil {
+			t.Error(err)
+		} else {
+			known += len(chunks)
+		}
+	}
+	if known < users-5 || known == users {
+		t.Errorf("%d of %d lists are there", known, users)
+	}
+	var mode string
+	if err := db.writer.QueryRow("PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+		t.Errorf("journal_mode is %q, %v", mode, err)
+	}
+	if _, err := db.Tokens().Save(t.Context(), "a", nil, 0); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }
 

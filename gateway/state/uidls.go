@@ -151,7 +151,7 @@ func (u *UIDLs) Chunks(ctx context.Context, user, folder string, kind Kind) (chu
 				return err
 			}
 			if crc32.Checksum(c.Data, castagnoli) != checksum {
-				return fmt.Errorf("%w: unique-ids of %q have another checksum", ErrDamaged, user)
+				return fmt.Errorf("%w: unique-ids of %q have another checksum (to do without these alone: DELETE FROM chunks WHERE id = %d)", ErrDamaged, user, c.ID)
 			}
 			chunks = append(chunks, c)
 		}
