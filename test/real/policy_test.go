@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,6 +79,83 @@ namespace inbox {
 	compare(t, "the trash", d.inFolder(t, "alice", ".Papierk&APY-rbe"), [][]byte{messages[0], messages[2]})
 	if log := g.log.tail(1 << 16); strings.Count(log, `msg="message moved to the trash"`) != 2 || strings.Contains(log, `msg="message removed"`) {
 		t.Errorf("the log does not say what was done:\n%s", log)
+	}
+}
+
+// TestPoliciesOfRoutes has users of one Dovecot with policies of their own: what becomes
+// of their mail there, and what is shown of it.
+func TestPoliciesOfRoutes(t *testing.T) {
+	d := startDovecot(t)
+	messages := letters(4)
+	for _, user := range []string{"alice", "bob", "carol"} {
+		d.create(t, user)
+		d.maildirFolder(t, user, "", messages...)
+	}
+	_, routes, _ := strings.Cut(d.adapter(), "[[routes]]")
+	route := func(user, keys string) string {
+		return strings.Replace("[[routes]]"+routes, `users = "*"`, fmt.Sprintf("users = %q\n%s", user, keys), 1)
+	}
+	g := startGateway(t, constant(strings.Replace(d.adapter(), "[[routes]]", "on_delete = \"keep\"\n"+
+		route("alice", `on_delete = "seen"`)+
+		route("bob", `on_retrieve = "seen"`)+
+		route("carol", `window = { max_messages = 2, unseen_only = true }`)+"[[routes]]", 1)), "")
+	// seen returns the messages that Dovecot has as read.
+	seen := func(user string) (read [][]byte) {
+		t.Helper()
+		paths, _ := filepath.Glob(filepath.Join(d.path(user), "cur", "*:2,*S*"))
+		for _, path := range paths {
+			message, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read = append(read, message)
+		}
+		return read
+	}
+	quit := func(c *pop3, want string) {
+		t.Helper()
+		if reply := c.must(t, "QUIT"); reply != want {
+			t.Errorf("QUIT: %s, want %s", reply, want)
+		}
+	}
+
+	c := login(t, g.addr(), "alice")
+	c.retrieve(t, 3)
+	c.must(t, "DELE 2")
+	quit(c, "1 messages marked as read, bye")
+	compare(t, "what alice has read", seen("alice"), messages[1:2])
+	compare(t, "what alice has", d.stored(t, "alice"), messages)
+
+	c = login(t, g.addr(), "bob")
+	c.retrieve(t, 3)
+	c.lines(t, "TOP 1 100")
+	c.must(t, "DELE 2")
+	quit(c, "1 messages kept, bye")
+	compare(t, "what bob has read", seen("bob"), messages[2:3])
+	compare(t, "what bob has", d.stored(t, "bob"), messages)
+
+	numbers := func(c *pop3) (uids []string) {
+		for _, line := range c.lines(t, "UIDL") {
+			_, uid, _ := strings.Cut(line, " ")
+			uids = append(uids, uid)
+		}
+		return uids
+	}
+	c = login(t, g.addr(), "carol")
+	first := numbers(c)
+	compare(t, "what carol is shown", [][]byte{c.retrieve(t, 1), c.retrieve(t, 2)}, messages[2:])
+	quit(c, "0 messages removed, bye")
+	// The newest is read with another program.
+	read := exec.Command("/usr/bin/curl", "-sS", "-u", "carol:"+password, "-X", `STORE 4 +FLAGS (\Seen)`, fmt.Sprintf("imap://%s/INBOX", loopback(d.port)))
+	if out, err := read.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c = login(t, g.addr(), "carol")
+	second := numbers(c)
+	compare(t, "what carol is shown then", [][]byte{c.retrieve(t, 1), c.retrieve(t, 2)}, messages[1:3])
+	quit(c, "0 messages removed, bye")
+	if len(first) != 2 || len(second) != 2 || second[1] != first[0] {
+		t.Errorf("unique-ids are %q, then %q", first, second)
 	}
 }
 
