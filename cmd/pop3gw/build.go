@@ -12,6 +12,7 @@ import (
 	"pop3gw/adapters/imap"
 	"pop3gw/adapters/maildir"
 	"pop3gw/gateway"
+	"pop3gw/gateway/account"
 	"pop3gw/gateway/oauth"
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/state/cache"
@@ -170,7 +171,11 @@ func (c *config) generation(s *service) (*generation, error) {
 		g.terms, err = c.enrolTerms(g.providers, s.started.Listeners)
 	}
 	if err == nil {
-		g.directory, err = c.directory(g.adapters, g.providers, s.keeper, s.stores.durable, s.log)
+		var old *account.Directory
+		if before != nil {
+			old = before.directory
+		}
+		g.directory, err = c.directory(old, g.adapters, g.providers, s.keeper, s.stores.durable, s.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.accounts.discard(g))

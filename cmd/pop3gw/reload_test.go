@@ -149,6 +149,42 @@ func TestReloadKeepsAdapters(t *testing.T) {
 	expect("another user")
 }
 
+// A password that was found right is not computed again after a reload, unless its
+// hash is another one. Computing it takes a good part of a second of a processor.
+func TestReloadKeepsVerifiedPasswords(t *testing.T) {
+	configFolder(t)
+	hash := func(password string) string {
+		out, _, _ := pop3gw(t, password+"\n", "passwd")
+		return strings.TrimSpace(out)
+	}
+	first := hash("secret")
+	rewrite(t, ".", "", "[[users]]\nname = \"dave\"\npassword = \""+first+"\"\nadapter = \"files\"\n")
+	c, err := loadConfig("config.toml")
+	must(t, err)
+	s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer s.close()
+	logIn := func(password string, hits, misses uint64) {
+		t.Helper()
+		found, err := s.accounts.Login(t.Context(), credentials("dave", password))
+		must(t, err)
+		found.Held.Close()
+		if h, m := s.accounts.passwordCache(); h != hits || m != misses {
+			t.Errorf("%d hits and %d misses, want %d and %d", h, m, hits, misses)
+		}
+	}
+	logIn("secret", 0, 1)
+	logIn("secret", 1, 1)
+	must(t, s.tryReload())
+	logIn("secret", 2, 1)
+	rewrite(t, ".", first, hash("changed"))
+	must(t, s.tryReload())
+	logIn("changed", 2, 2)
+	if _, err := s.accounts.Login(t.Context(), credentials("dave", "secret")); err == nil {
+		t.Error("the password from before lets in")
+	}
+}
+
 // closing is an adapter that tells when it is closed.
 type closing struct{ closed chan struct{} }
 

@@ -13,9 +13,10 @@ import (
 )
 
 // directory makes of [[users]] and [[routes]] who may log in, and where the
-// mail lies. It reads the secret files of users, but no passwd-file.
-func (c *config) directory(adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, durable *state.DB, log *slog.Logger) (*account.Directory, error) {
-	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log,
+// mail lies. It reads the secret files of users, but no passwd-file. before, which may
+// be nil, is the directory in force.
+func (c *config) directory(before *account.Directory, adapters map[string]*builtAdapter, providers map[string]*oauth.Provider, keeper *oauth.Keeper, durable *state.DB, log *slog.Logger) (*account.Directory, error) {
+	d := account.Config{DefaultDomain: c.Login.DefaultDomain, LowerCase: c.Login.LowerCase, Log: log, Before: before,
 		Enrolled: c.enrolled(adapters, providers, keeper, durable)}
 	for _, p := range c.Enrol.Providers {
 		d.EnrolledPolicies = append(d.EnrolledPolicies, c.policy(gateway.Policy{}, p.Adapter))

@@ -36,6 +36,11 @@ type Config struct {
 	// costly check, counted from the check. 0 is 5 minutes, negative is never.
 	RememberFor time.Duration
 
+	// Before, where it is not nil, is the directory that this one takes the place
+	// of: its memory of verified passwords goes on, and its costly checks are counted
+	// together with those of this one. MaxHashing and RememberFor are then its own.
+	Before *Directory
+
 	// SaltKey makes up the salts of SCRAM-SHA-256 for names that do not exist. It
 	// should be secret and last, lest they be told from others by changing. nil
 	// is a key of this process.

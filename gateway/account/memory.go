@@ -17,7 +17,8 @@ const maxRemembered = 10_000
 // memory holds which passwords were found right lately, so that a client that
 // polls every minute costs one costly check in many polls. It knows a password
 // by a keyed hash alone, whose key never leaves the process. A changed stored
-// hash forgets the password, being part of what is hashed.
+// hash forgets the password, being part of what is hashed: so what is known holds
+// whatever else of the users has changed (Config.Before).
 type memory struct {
 	key  [32]byte
 	life time.Duration // of an entry, counted from the check; none if 0

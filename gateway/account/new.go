@@ -30,7 +30,11 @@ func New(c Config) (*Directory, error) {
 		users:    make(map[string]*user),
 		enrolled: c.Enrolled,
 		policies: c.EnrolledPolicies,
-		verifier: newVerifier(c.MaxHashing, newMemory(c.RememberFor, maxRemembered)),
+	}
+	if c.Before != nil {
+		d.verifier = c.Before.verifier
+	} else {
+		d.verifier = newVerifier(c.MaxHashing, newMemory(c.RememberFor, maxRemembered))
 	}
 	errs := []error{checkLogin(c)}
 	first := make(map[string]int)
