@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"pop3gw/gateway"
 	"pop3gw/gateway/admin"
 )
 
@@ -83,7 +84,7 @@ func (c *config) operator(s *service) (*operator, error) {
 	}
 	return &operator{admin.New(admin.Options{
 		Gateway: s.server, Adapters: s.accounts.shown, PasswordCache: s.accounts.passwordCache,
-		Certificates: s.certificates.shown, Token: token, Log: s.log,
+		Certificates: s.certificates.shown, Limits: s.limits, Token: token, Log: s.log,
 	}), l}, nil
 }
 
@@ -127,6 +128,9 @@ func (a *accounts) shown() []admin.Adapter {
 	slices.SortFunc(adapters, func(a, b admin.Adapter) int { return strings.Compare(a.Name, b.Name) })
 	return adapters
 }
+
+// limits are those in force.
+func (s *service) limits() gateway.Limits { return s.listeners[0].live.Load().limits }
 
 // passwordCache is of the generation in force.
 func (a *accounts) passwordCache() (hits, misses uint64) {

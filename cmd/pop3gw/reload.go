@@ -51,6 +51,8 @@ func (s *service) tryReload() error {
 		if j := slices.IndexFunc(listeners, func(n listener) bool { return n.address == l.address }); j >= 0 {
 			l.use(listeners[j], c.Limits)
 			listeners = slices.Delete(listeners, j, j+1) // with port 0 there may be several
+		} else { // its address waits for a restart
+			l.live.Store(&liveOptions{l.live.Load().options, c.Limits})
 		}
 	}
 	if s.level != nil {

@@ -185,6 +185,27 @@ func TestReloadKeepsVerifiedPasswords(t *testing.T) {
 	}
 }
 
+// Limits are replaced for every listener, also for one whose address waits for a
+// restart, and the admin listener knows them.
+func TestReloadOfLimits(t *testing.T) {
+	configFolder(t)
+	c, err := loadConfig("config.toml")
+	must(t, err)
+	s, err := c.build(stores{}, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer s.close()
+	rewrite(t, ".", "address = \"127.0.0.1:0\"\ntls = \"stls\"", "address = \"127.0.0.1:1\"\ntls = \"stls\"", "[limits]", "[limits]\nmax_connections = 77")
+	must(t, s.tryReload())
+	if n := s.limits().MaxConnections; n != 77 {
+		t.Errorf("the admin listener shows %d sessions allowed", n)
+	}
+	for _, l := range s.listeners {
+		if _, limits := l.options.Current(); limits.MaxConnections != 77 {
+			t.Errorf("%s %s allows %d sessions", l.address, l.tls, limits.MaxConnections)
+		}
+	}
+}
+
 // closing is an adapter that tells when it is closed.
 type closing struct{ closed chan struct{} }
 

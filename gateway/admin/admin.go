@@ -49,8 +49,9 @@ type Options struct {
 	// PasswordCache returns how often a password was known from before, and how
 	// often it was checked; nil where that is not known.
 	PasswordCache func() (hits, misses uint64)
-	Token         string       // what requests must present; "" is nothing
-	Log           *slog.Logger // nil is slog.Default()
+	Limits        func() gateway.Limits // those in force; nil has those of Gateway
+	Token         string                // what requests must present; "" is nothing
+	Log           *slog.Logger          // nil is slog.Default()
 }
 
 // Adapter is one of the configuration.
@@ -150,7 +151,9 @@ func headers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
+		// Not "no-referrer": over plain HTTP that makes browsers send "Origin: null" with
+		// the page's own forms, which then look like another site's.
+		w.Header().Set("Referrer-Policy", "same-origin")
 		w.Header().Set("Cache-Control", "no-store")
 		r.Body = http.MaxBytesReader(w, r.Body, maxHeaderBytes)
 		h.ServeHTTP(w, r)

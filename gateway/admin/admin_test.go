@@ -70,6 +70,7 @@ func newRig(t *testing.T, o Options) *rig {
 	o.Certificates = func() []Certificate {
 		return []Certificate{{File: "/etc/pop3gw/tls.crt", Names: []string{"pop.example.org"}, NotAfter: time.Unix(1.9e9, 0)}}
 	}
+	o.Limits = func() gateway.Limits { return gateway.Limits{MaxConnections: 9000} } // since a reload
 	o.PasswordCache = func() (hits, misses uint64) { return 7, 5 }
 	r.admin = New(o)
 	go r.gateway.Serve(r.listener, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways})
@@ -162,7 +163,7 @@ func TestMetrics(t *testing.T) {
 		`pop3gw_sessions{listener="`+listener+`",state="transaction"} 0`,
 		`pop3gw_sessions_started_total{listener="`+listener+`"} 3`,
 		`pop3gw_sessions_ended_total{reason="quit"} 1`,
-		`pop3gw_sessions_limit 10000`,
+		`pop3gw_sessions_limit 9000`,
 		`pop3gw_logins_total{adapter="",mechanism="USER",result="refused"} 1`,
 		`pop3gw_logins_total{adapter="office",mechanism="USER",result="ok"} 1`,
 		`pop3gw_login_duration_seconds_count{adapter="office",result="ok"} 1`,

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"cmp"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pop3gw/gateway"
@@ -57,7 +59,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		}
 		counter(begunDesc, l.Begun, l.Address)
 	}
-	gauge(maxSessionsDesc, float64(maxSessions(c.o.Gateway)))
+	gauge(maxSessionsDesc, float64(c.o.maxSessions()))
 	t := c.o.Gateway.Totals()
 	for command, n := range t.Commands {
 		counter(commandsDesc, n, command)
@@ -97,11 +99,13 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-func maxSessions(s *gateway.Server) int {
-	if s.Limits.MaxConnections == 0 {
-		return gateway.DefaultLimits().MaxConnections
+// maxSessions is how many sessions there may be.
+func (o Options) maxSessions() int {
+	limits := o.Gateway.Limits
+	if o.Limits != nil {
+		limits = o.Limits()
 	}
-	return s.Limits.MaxConnections
+	return cmp.Or(limits.MaxConnections, gateway.DefaultLimits().MaxConnections)
 }
 
 func statsOf(a gateway.Adapter) (stats []gateway.Stat) {

@@ -161,7 +161,7 @@ func (s Session) matches(query string) bool {
 
 func (s *Server) tiles(sessions int) []tile {
 	h := s.rates.history()
-	most := maxSessions(s.options.Gateway)
+	most := s.options.maxSessions()
 	refused := tile{Label: "Refused logins", Value: perMinute(h.rejected), Unit: "a minute", Spark: spark(h.rejectedEach), Bad: h.rejected > 1}
 	if h.failed > 0 {
 		refused.Note, refused.Bad = perMinute(h.failed)+" failed besides", true
