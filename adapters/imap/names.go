@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"weak"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -42,6 +43,8 @@ type naming struct{ *maildrop }
 var (
 	_ uidl.Maildrop = naming{}
 	_ uidl.Unique   = naming{}
+
+	_ uidl.Remembered = naming{}
 )
 
 // nameMessages finds the unique-ids of the messages that were listed.
@@ -71,6 +74,22 @@ func (d naming) IsUnique() bool { return d.adapter.form.Has(uidl.UID) }
 // Key implements uidl.Maildrop. UIDs are never used twice under one UIDVALIDITY.
 func (d naming) Key(i int) uidl.Key {
 	return uidl.Key(d.uidValidity)<<32 | uidl.Key(d.messages.uids[i])
+}
+
+// contents is what a mailbox holds: the messages of a listing that is remembered.
+// The weak pointer does not keep it in memory.
+type contents struct {
+	first weak.Pointer[uint32]
+	count int
+}
+
+// Contents implements uidl.Remembered.
+func (d naming) Contents() any {
+	uids := d.messages.uids
+	if len(uids) == 0 {
+		return nil
+	}
+	return contents{weak.Make(&uids[0]), len(uids)}
 }
 
 // AppendForm implements uidl.Maildrop.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"weak"
 
 	"pop3gw/gateway"
 	durable "pop3gw/gateway/state"
@@ -50,6 +51,8 @@ var (
 	_ uidl.Maildrop  = (*naming)(nil)
 	_ uidl.Unique    = (*naming)(nil)
 	_ uidl.Temporary = (*naming)(nil)
+
+	_ uidl.Remembered = (*naming)(nil)
 )
 
 // nameMessages arranges the messages of d, which are listed, and finds their
@@ -110,6 +113,20 @@ func (n *naming) Key(i int) uidl.Key {
 		return own
 	}
 	return uidl.KeyOf(m.base())
+}
+
+// contents is what a maildrop holds. Weak pointers do not keep it in memory.
+type contents struct {
+	listing  weak.Pointer[listing]
+	arranged weak.Pointer[arranged]
+}
+
+// Contents implements uidl.Remembered.
+func (n *naming) Contents() any {
+	if n.d.shown != nil && n.arranged == nil {
+		return nil // arranged would tell which are shown
+	}
+	return contents{weak.Make(n.d.listing), weak.Make(n.arranged)}
 }
 
 // IsUnique implements uidl.Unique.

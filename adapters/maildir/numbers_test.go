@@ -374,3 +374,36 @@ func FuzzNumbers(f *testing.F) {
 }
 
 func md5Hex(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }
+
+// BenchmarkImported opens an unchanged maildrop of 100,000 messages whose clients
+// know one by another name, and writes the unique-ids.
+func BenchmarkImported(b *testing.B) {
+	const messages = 100_000
+	a, path := oneMaildir(b)
+	for i := range messages {
+		name := fmt.Sprintf("cur/%d.M%dP1234.host.example.org,S=20:2,S", 1700000000+i, i)
+		write(b, path, name, fmt.Sprintf("Message-ID: <%d>\n\n", i))
+		age(b, path+"/"+name, time.Hour)
+	}
+	db, err := durable.Open(b.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	book := uidl.NewBook(db, slog.New(slog.DiscardHandler))
+	list := []uidl.Listed{{UID: "old", Reference: "<7>", Size: -1}}
+	if err := book.Import(b.Context(), ann.Name, "", list); err != nil {
+		b.Fatal(err)
+	}
+	a.UseBook(book)
+	closeMaildrop(b, open(b, a, ann)) // which looks for the known message
+	b.ReportAllocs()
+	var out []byte
+	for b.Loop() {
+		d := open(b, a, ann)
+		for i := range d.Len() {
+			out = d.AppendUID(out[:0], i)
+		}
+		closeMaildrop(b, d)
+	}
+}

@@ -46,9 +46,15 @@ type page struct {
 	checked map[Key]struct{} // messages that are none of the known
 	refused string           // the state of the maildrop that was refused last
 	learned time.Time        // until then Learner has nothing to do
+
+	contents any            // as of Remembered, whose messages have all their names; nil for none
+	sources  []state.Source // what they come from
+	places   []int32        // as of Names
 }
 
-func (p *page) octets() int { return 256 + p.names.octets() + 16*len(p.checked) }
+func (p *page) octets() int {
+	return 256 + p.names.octets() + 16*len(p.checked) + 4*len(p.places)
+}
 
 // NewBook returns the names that db holds, which must not be nil.
 func NewBook(db *state.DB, log *slog.Logger) *Book {

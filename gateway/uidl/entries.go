@@ -34,6 +34,15 @@ func (t *table) get(key Key) (name []byte, ok bool) {
 	return t.at(i), true
 }
 
+// place returns which name of the table is that of key, -1 for none.
+func (t *table) place(key Key) int32 {
+	if i, ok := slices.BinarySearch(t.keys, key); ok {
+		return int32(i)
+	}
+	return -1
+}
+
+// at returns name i.
 func (t *table) at(i int) []byte {
 	start := uint32(0)
 	if i > 0 {

@@ -46,13 +46,22 @@ type Temporary interface {
 	IsTemporary(i int) bool
 }
 
+// Remembered is a Maildrop that can tell whether it is as it was in another session.
+type Remembered interface {
+	// Contents is equal to what another one returned, and not nil, only where the
+	// two have the same messages in the same order, with the same Keys and names by
+	// the form, and the same ones are temporary.
+	Contents() any
+}
+
 // Names are the names of one maildrop during a session. One goroutine uses them at
 // a time. Watch and Removed do nothing where they are nil.
 type Names struct {
 	book   *Book // nil without a state
 	owner  owner
 	drop   Maildrop
-	given  *table // names that are not the form's
+	given  *table  // names that are not the form's
+	places []int32 // in given by message, -1 for none; nil where they are looked up
 	record state.Maildrop
 	exists bool
 
@@ -104,8 +113,50 @@ func (n *Names) Settle(ctx context.Context, drop Maildrop, sources []state.Sourc
 	if err := n.open(ctx); err != nil {
 		return err
 	}
+	moved := n.exists && n.record.Sources != nil && n.moved()
+	contents := contentsOf(drop)
+	if contents != nil && n.page.contents == contents && slices.Equal(n.page.sources, sources) && !moved {
+		n.places = n.page.places
+		return nil
+	}
+	if err := n.find(ctx, moved); err != nil {
+		return err
+	}
+	if n.exists && contents != nil {
+		n.settle(contents)
+	}
+	return nil
+}
+
+func contentsOf(drop Maildrop) any {
+	if r, ok := drop.(Remembered); ok {
+		return r.Contents()
+	}
+	return nil
+}
+
+// settle remembers that the messages of drop, which are contents, have their names:
+// the same in a later session costs no look at each of them.
+func (n *Names) settle(contents any) {
+	if n.given.len() > 0 {
+		n.places = make([]int32, n.drop.Len())
+		for i := range n.places {
+			n.places[i] = n.given.place(n.drop.Key(i))
+		}
+	}
+	if _, ok := n.drop.(Namer); ok && slices.Contains(n.places, -1) {
+		return // it may be found out later
+	}
+	n.page.contents, n.page.sources, n.page.places = contents, n.settled, n.places
+	kept := n.page
+	n.book.keep(n.owner, &kept)
+}
+
+// find finds the names of messages that have none yet.
+func (n *Names) find(ctx context.Context, moved bool) error {
+	drop := n.drop
 	switch {
-	case n.exists && n.record.Sources != nil && n.moved():
+	case moved:
 		if err := n.giveBack(ctx); err != nil {
 			return err
 		}
@@ -255,7 +306,11 @@ func (n *Names) Given(key Key) bool {
 
 // Append appends the unique-id of message i.
 func (n *Names) Append(dst []byte, i int) []byte {
-	if n.given.len() > 0 {
+	if n.places != nil {
+		if at := n.places[i]; at >= 0 && len(n.given.at(int(at))) > 0 {
+			return append(dst, n.given.at(int(at))...)
+		}
+	} else if n.given.len() > 0 {
 		if name, _ := n.given.get(n.drop.Key(i)); len(name) > 0 {
 			return append(dst, name...)
 		}

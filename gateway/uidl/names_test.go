@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,11 +30,18 @@ type fakeDrop struct {
 	validity uint32
 	mail     []mail
 	reads    int // headers
+	keys     int // that were asked for
+	contents any
 }
+
+func (d *fakeDrop) Contents() any { return d.contents }
 
 func (d *fakeDrop) Len() int         { return len(d.mail) }
 func (d *fakeDrop) Size(i int) int64 { return d.mail[i].size }
-func (d *fakeDrop) Key(i int) Key    { return Key(d.validity)<<32 | Key(d.mail[i].uid) }
+func (d *fakeDrop) Key(i int) Key {
+	d.keys++
+	return Key(d.validity)<<32 | Key(d.mail[i].uid)
+}
 func (d *fakeDrop) AppendForm(dst []byte, i int) []byte {
 	return d.form.Append(dst, &Values{UID: d.mail[i].uid, Validity: d.validity, File: d.mail[i].id})
 }
@@ -633,6 +641,40 @@ func TestSettledPollReadsLittle(t *testing.T) {
 	}
 	if d.reads != 0 || version() != before {
 		t.Errorf("%d headers were read, version %d was %d", d.reads, version(), before)
+	}
+}
+
+// A maildrop that holds what it held is not looked through for the names that are
+// kept, and has them all the same; one that holds other messages is.
+func TestKeptNamesOfUnchangedMaildrop(t *testing.T) {
+	c := newClients(t)
+	d := drop("%f", 7, mails(6)...) // %f is not unique to the book
+	d.mail[4].id = d.mail[1].id
+	d.contents = 1
+	first := c.mustSession(d, nil, nil)
+	for range 2 {
+		d.keys = 0
+		if got := c.mustSession(d, nil, nil); !slices.Equal(got, first) || d.keys > 0 {
+			t.Errorf("unique-ids %q, want %q, after %d keys", got, first, d.keys)
+		}
+	}
+	d.mail = append(d.mail[:2:2], d.mail[3:]...) // the fifth keeps its name though it is the fourth now
+	d.contents = 2
+	want := append(first[:2:2], first[3:]...)
+	for range 2 {
+		if got := c.mustSession(d, nil, nil); !slices.Equal(got, want) {
+			t.Errorf("unique-ids %q, want %q", got, want)
+		}
+	}
+	c.restart()
+	if got := c.mustSession(d, nil, nil); !slices.Equal(got, want) {
+		t.Errorf("unique-ids %q after a restart, want %q", got, want)
+	}
+	// Another form makes other names, whatever is remembered.
+	other := drop("dovecot", 7, d.mail...)
+	other.contents = 2
+	if got, err := c.session(other, nil, nil); err == nil && slices.Equal(got, want) {
+		t.Errorf("unique-ids of another form are %q still", got)
 	}
 }
 
