@@ -2,9 +2,12 @@ package maildir
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+
+	"pop3gw/gateway"
 )
 
 // list lists the folder. What known tells of sizes is believed; it may be nil.
@@ -13,30 +16,14 @@ import (
 // message in known only if it is the same file. That its content was replaced
 // in place, which no mail program does, is found out by Retrieve.
 func (f *folder) list(ctx context.Context, c *counter, known *listing, work *work) (*listing, error) {
-	var found []message
+	room := 0
 	if known != nil { // it is about as large
-		found = make([]message, 0, known.len()+known.len()/64+8)
+		room = known.len() + known.len()/64 + 8
 	}
-	var v version
-	whole := false
-	for range maxScans {
-		start := len(found)
-		var err error
-		v, whole, err = f.scan(ctx, func(in subdir, name string, inode uint64) {
-			m := newMessage(in, name)
-			m.file.inode = inode
-			found = append(found, m)
-		})
-		if err != nil {
-			return nil, err
-		}
-		if whole {
-			found = found[start:]
-			break
-		}
+	found, v, whole, err := f.meet(ctx, room, maxMessages)
+	if err != nil {
+		return nil, err
 	}
-	// If no scan was whole, what any of them met is there or was renamed.
-	found = distinctNames(found)
 	if known != nil {
 		adopt(found, known, whole && f.isLocal() && known.version.sameDirs(v))
 	}
@@ -46,7 +33,7 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 	if slices.ContainsFunc(found, func(m message) bool { return m.state == missing }) {
 		whole = false
 	}
-	found, err := f.recover(ctx, found, c, work)
+	found, err = f.recover(ctx, found, c, work)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +45,39 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 		l.stands = !slices.ContainsFunc(messages, func(m message) bool { return m.fresh })
 	}
 	return l, nil
+}
+
+// maxMessages bounds a listing, and so the memory that the owner of a Maildir can take
+// up: some 200 octets for each message while it is made.
+const maxMessages = 2 << 20
+
+// meet returns the files that it meets in new and cur, of which there are about room.
+// More than most are an error. If whole, they are all that there were, and v is the
+// version of that.
+func (f *folder) meet(ctx context.Context, room, most int) (found []message, v version, whole bool, err error) {
+	found = make([]message, 0, room)
+	for range maxScans {
+		start := len(found)
+		v, whole, err = f.scan(ctx, func(in subdir, name string, inode uint64) {
+			if len(found)-start <= most {
+				m := newMessage(in, name)
+				m.file.inode = inode
+				found = append(found, m)
+			}
+		})
+		if err != nil {
+			return nil, v, false, err
+		}
+		if len(found)-start > most {
+			return nil, v, false, gateway.Unusable("mailbox has too many messages", fmt.Errorf("there are more than %d; remove some, or move them to other folders", most))
+		}
+		if whole {
+			return distinctNames(found[start:]), v, true, nil
+		}
+		// What any scan met is there or was renamed.
+		found = distinctNames(found)
+	}
+	return found, v, false, nil
 }
 
 // mended reports whether a message that could not be read may be readable now, which

@@ -61,6 +61,26 @@ func TestOrder(t *testing.T) {
 	closeMaildrop(t, d)
 }
 
+// A Maildir with more messages than there may be is refused, and takes up no more
+// memory for those.
+func TestTooManyMessages(t *testing.T) {
+	_, path := oneMaildir(t)
+	for i := range 10 {
+		write(t, path, fmt.Sprintf("new/%d.m", i), "x\n")
+	}
+	f, err := openFolder(path, ".", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	if found, _, whole, err := f.meet(t.Context(), 0, 10); len(found) != 10 || !whole || err != nil {
+		t.Errorf("%d messages, whole: %v, %v", len(found), whole, err)
+	}
+	if found, _, _, err := f.meet(t.Context(), 0, 9); found != nil || gateway.CodeOf(err) != gateway.CodeSysPerm {
+		t.Errorf("%d messages, %v", len(found), err)
+	}
+}
+
 func TestDelivery(t *testing.T) {
 	a, path := oneMaildir(t)
 	for n := range 3 {

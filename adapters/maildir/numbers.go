@@ -22,9 +22,8 @@ type arranged struct {
 	numbers  []number // by message; uid 0 and not byName for one that has none
 	unique   bool     // no two have the same UID, and none a unique-id of its own
 	whole    bool     // all have a number, or are known by their file names
+	octets   int      // that it takes up in memory, about
 }
-
-func (a *arranged) octets() int { return 256 + 60*len(a.order) + 4*len(a.shown) }
 
 // arrangements remembers them by path of the folder, and forgets some when they
 // take up too much. The zero value is empty, and safe for concurrent use.
@@ -47,16 +46,16 @@ func (s *arrangements) put(path string, a *arranged) {
 		s.byPath = make(map[string]*arranged)
 	}
 	if old := s.byPath[path]; old != nil {
-		s.octets -= old.octets()
+		s.octets -= old.octets
 	}
 	s.byPath[path] = a
-	s.octets += a.octets()
+	s.octets += a.octets
 	for other, old := range s.byPath { // in no order, which will do
 		if s.octets <= maxRemembered/2 {
 			break
 		}
 		if other != path {
-			s.octets -= old.octets()
+			s.octets -= old.octets
 			delete(s.byPath, other)
 		}
 	}
@@ -64,7 +63,7 @@ func (s *arrangements) put(path string, a *arranged) {
 
 // arrange arranges the messages of d as the file called name says, or returns nil
 // where there is none.
-func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error)) (*arranged, error) {
+func (d *maildrop) arrange(name string, parse parser) (*arranged, error) {
 	file, err := d.folder.stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -76,7 +75,7 @@ func (d *maildrop) arrange(name string, parse func(text []byte) (*numbers, error
 	if a := d.adapter.arranged.get(path); a != nil && a.file == file && a.of == weak.Make(d.listing) && len(a.order) == d.Len() && slices.Equal(a.shown, d.shown) {
 		return a, nil
 	}
-	n, err := d.folder.readNumbers(name, parse)
+	n, err := d.readNumbers(name, parse)
 	if n == nil || err != nil {
 		return nil, err
 	}
@@ -97,22 +96,20 @@ func (f *folder) stat(name string) (fileVersion, error) {
 // number gives the messages of d their numbers.
 func (d *maildrop) number(n *numbers) *arranged {
 	count := d.Len()
-	a := &arranged{validity: n.validity, unique: true, whole: true}
-	a.numbers, a.order = make([]number, count), make([]int32, count)
+	a := &arranged{validity: n.validity, numbers: n.of, order: make([]int32, count), unique: true, whole: true}
+	a.octets = 256 + 60*count + 4*len(d.shown)
 	seen := make(map[uint32]struct{}, count)
 	for i := range count {
-		m := d.view(i)
 		a.order[i] = int32(i)
-		if m.duplicate {
-			continue // the file before it has the number
+		if d.view(i).duplicate {
+			continue
 		}
-		k, ok := n.byBase[m.base()]
-		if !ok {
+		k := &a.numbers[i]
+		if *k == (number{}) {
 			a.whole = false
 			continue
 		}
-		a.numbers[i] = k
-		a.whole = a.whole && (k.uid != 0 || k.byName)
+		a.octets += len(k.pop3) + len(k.guid)
 		if _, twice := seen[k.uid]; twice || k.pop3 != "" || k.byName {
 			a.unique = false
 		}

@@ -324,6 +324,50 @@ func TestDuplicateStays(t *testing.T) {
 	n.want(strings.Join(ids[1:], " "))
 }
 
+// A list of many messages that are not in the Maildir, which its owner may write,
+// takes up no memory.
+func TestNumbersMemory(t *testing.T) {
+	for _, tt := range []struct {
+		parse      parser
+		head, line string
+	}{
+		{parseUidlist, "3 V10 N9\n", "%[1]d W100 Gabcdef%[1]d :%[1]d.a\n"},
+		{parseSizelist, "/3 9 55\n", "%[1]d.a 100 %[1]d:55:0\n"},
+	} {
+		heap := func() int64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before, at := heap(), 0
+		n := &numbers{index: map[string]int32{"1.a": 0, "200000.a": 1}, of: make([]number, 2)}
+		err := n.read(readerFunc(func(p []byte) (int, error) {
+			switch at++; at {
+			case 1:
+				return copy(p, tt.head), nil
+			case 200_001:
+				if more := heap() - before; more > 1<<20 {
+					t.Errorf("%d KB are taken up", more>>10)
+				}
+				return 0, io.EOF
+			}
+			return copy(p, fmt.Sprintf(tt.line, at)), nil
+		}), tt.parse)
+		if err != nil || n.of[0].uid != 0 || n.of[1].uid != 200_000 {
+			t.Errorf("numbers are %v, %v", n.of, err)
+		}
+	}
+	n := &numbers{}
+	if err := n.read(strings.NewReader("3 V10 N9 "+strings.Repeat("x", 1<<20)+"\n"), parseUidlist); err != errNumbers {
+		t.Errorf("of a line without an end the error is %v", err)
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestPollReadsNoList(t *testing.T) {
 	n := newNumbered(t, Options{})
 	n.put(uidlistName, uidlist)
@@ -365,8 +409,9 @@ func FuzzNumbers(f *testing.F) {
 	f.Add("1 10 9\n7 2.a:2,\n")
 	f.Add("/3 9 55\n1.a 100 3:55:0\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, parse := range []func([]byte) (*numbers, error){parseUidlist, parseSizelist} {
-			if n, err := parse([]byte(text)); err == nil && n.byBase == nil {
+		for _, parse := range []parser{parseUidlist, parseSizelist} {
+			n := &numbers{index: map[string]int32{"1.a": 0, "2.a": 1}, of: make([]number, 2)}
+			if err := n.read(strings.NewReader(text), parse); err == nil && n.version == "" {
 				t.Error("neither numbers nor an error")
 			}
 		}

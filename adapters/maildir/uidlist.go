@@ -1,7 +1,7 @@
 package maildir
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +15,13 @@ import (
 	"pop3gw/gateway"
 )
 
-// numbers are what a file in the folder says of messages: Dovecot's or Courier's.
+// numbers are what a file in the folder says of messages: Dovecot's or Courier's. What
+// it says of others is passed over.
 type numbers struct {
+	version  string // of the file; "" before its first line
 	validity uint32
-	byBase   map[string]number
+	index    map[string]int32 // messages by base name
+	of       []number         // by message; zero for one that is not in the file
 }
 
 // number is what such a file says of one message.
@@ -34,7 +37,8 @@ const (
 	uidlistName  = "dovecot-uidlist"
 	sizelistName = "courierpop3dsizelist"
 
-	maxNumbersFile = 512 << 20 // octets
+	maxNumbersFile = 256 << 20 // octets
+	maxNumbersLine = 64 << 10
 )
 
 var errNumbers = errors.New("is damaged, or of a version that is not known")
@@ -50,15 +54,18 @@ func versionOf(st *unix.Stat_t) fileVersion {
 	return fileVersion{uint64(st.Dev), uint64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
-// readNumbers reads the file called name in the folder, which need not be there.
-// The error is for the client.
-func (f *folder) readNumbers(name string, parse func(text []byte) (*numbers, error)) (*numbers, error) {
+// parser takes one line of a file.
+type parser func(n *numbers, line string) error
+
+// readNumbers reads the file called name in the folder, which need not be there: then
+// it returns nil. The error is for the client.
+func (d *maildrop) readNumbers(name string, parse parser) (*numbers, error) {
 	unusable := func(err error) error {
 		return gateway.Unusable("the list of unique-ids of this maildrop cannot be read", fmt.Errorf(
 			"%s/%s: %w; let the program that it is of repair it (doveadm force-resync for Dovecot), and the gateway's user (uid %d) read it, or set another uidl",
-			f.path, name, err, os.Geteuid()))
+			d.folder.path, name, err, os.Geteuid()))
 	}
-	fd, err := openat(f.dir, name, 0)
+	fd, err := openat(d.folder.dir, name, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -76,26 +83,32 @@ func (f *folder) readNumbers(name string, parse func(text []byte) (*numbers, err
 	case info.Size() > maxNumbersFile:
 		return nil, unusable(fmt.Errorf("it has %d octets; the most is %d", info.Size(), maxNumbersFile))
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxNumbersFile))
-	if err != nil {
-		return nil, unusable(err)
+	n := &numbers{index: make(map[string]int32, d.Len()), of: make([]number, d.Len())}
+	for i := range d.Len() {
+		if m := d.view(i); !m.duplicate { // the file before it has the number
+			n.index[strings.Clone(m.base())] = int32(i)
+		}
 	}
-	n, err := parse(text)
-	if err != nil {
+	if err := n.read(io.LimitReader(file, maxNumbersFile), parse); err != nil {
 		return nil, unusable(err)
 	}
 	return n, nil
 }
 
-// lines calls fn with each line that has an end: another program may be writing.
-func lines(text []byte, fn func(line string) error) error {
+// read parses each line that has an end: another program may be writing.
+func (n *numbers) read(r io.Reader, parse parser) error {
+	lines := bufio.NewReaderSize(r, maxNumbersLine)
 	for {
-		line, rest, found := bytes.Cut(text, []byte("\n"))
-		if !found {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case err == io.EOF && n.version == "", err == bufio.ErrBufferFull:
+			return errNumbers
+		case err == io.EOF:
 			return nil
+		case err != nil:
+			return err
 		}
-		text = rest
-		if err := fn(string(line)); err != nil {
+		if err := parse(n, string(line[:len(line)-1])); err != nil {
 			return err
 		}
 	}
@@ -106,117 +119,95 @@ func number32(s string) (uint32, bool) {
 	return uint32(n), err == nil
 }
 
-// parseUidlist reads a dovecot-uidlist: in version 3 "3 V1275660208 N25022 G..." and
-// then "25006 W2481 P... :file name", in version 1 "1 1275660208 25022" and "25006
-// file name".
-func parseUidlist(text []byte) (*numbers, error) {
-	n := &numbers{byBase: make(map[string]number)}
-	version := ""
-	err := lines(text, func(line string) error {
-		if version == "" {
-			fields := strings.Fields(line)
-			if len(fields) < 2 {
-				return errNumbers
-			}
-			version = fields[0]
-			ok := false
-			switch version {
-			case "1":
-				n.validity, ok = number32(fields[1])
-			case "3":
-				for _, field := range fields[1:] {
-					if field[0] == 'V' {
-						n.validity, ok = number32(field[1:])
-					}
+// parseUidlist takes a line of a dovecot-uidlist: in version 3 "3 V1275660208 N25022
+// G..." and then "25006 W2481 P... :file name", in version 1 "1 1275660208 25022" and
+// "25006 file name".
+func parseUidlist(n *numbers, line string) error {
+	if n.version == "" {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			return errNumbers
+		}
+		n.version = fields[0]
+		ok := false
+		switch n.version {
+		case "1":
+			n.validity, ok = number32(fields[1])
+		case "3":
+			for _, field := range fields[1:] {
+				if field[0] == 'V' {
+					n.validity, ok = number32(field[1:])
 				}
 			}
-			if !ok || n.validity == 0 {
-				return errNumbers
-			}
-			return nil
 		}
-		return n.addUidlistLine(line, version)
-	})
-	if err == nil && version == "" {
-		err = errNumbers
+		if !ok || n.validity == 0 {
+			return errNumbers
+		}
+		return nil
 	}
-	return n, err
-}
-
-func (n *numbers) addUidlistLine(line, version string) error {
 	digits, rest, ok := strings.Cut(line, " ")
 	uid, isNumber := number32(digits)
 	if !ok || !isNumber || uid == 0 {
 		return errNumbers
 	}
-	m := number{uid: uid, validity: n.validity}
-	name := rest
-	if version == "3" {
-		fields, after, ok := strings.Cut(" "+rest, " :")
-		if !ok {
+	fields, name := "", rest
+	if n.version == "3" {
+		if fields, name, ok = strings.Cut(" "+rest, " :"); !ok {
 			return errNumbers
-		}
-		name = after
-		for _, field := range strings.Fields(fields) {
-			switch value := field[1:]; field[0] {
-			case 'P':
-				m.pop3, m.byName = value, value == ""
-			case 'O':
-				m.order, _ = number32(value)
-			case 'G':
-				m.guid = value
-			}
 		}
 	}
 	// A file that is twice there was renamed: the later line is of a copy.
-	base := baseName(name)
-	if _, ok := n.byBase[base]; !ok {
-		n.byBase[base] = m
+	i, ok := n.index[baseName(name)]
+	if !ok || n.of[i] != (number{}) {
+		return nil
+	}
+	m := &n.of[i]
+	m.uid, m.validity = uid, n.validity
+	for _, field := range strings.Fields(fields) {
+		switch value := field[1:]; field[0] {
+		case 'P':
+			m.pop3, m.byName = strings.Clone(value), value == ""
+		case 'O':
+			m.order, _ = number32(value)
+		case 'G':
+			m.guid = strings.Clone(value)
+		}
 	}
 	return nil
 }
 
-// parseSizelist reads a courierpop3dsizelist: "/3 next uidv", and then "file name
-// size n:uidv:utf8".
-func parseSizelist(text []byte) (*numbers, error) {
-	n := &numbers{byBase: make(map[string]number)}
-	begun := false
-	err := lines(text, func(line string) error {
-		fields := strings.Fields(line)
-		if !begun {
-			if len(fields) < 3 || fields[0] != "/2" && fields[0] != "/3" {
-				return errNumbers
-			}
-			var ok bool
-			if n.validity, ok = number32(fields[2]); !ok {
-				return errNumbers
-			}
-			begun = true
-			return nil
-		}
-		if len(fields) < 3 {
-			return errNumbers
-		}
-		id := fields[len(fields)-1]
-		name := strings.Join(fields[:len(fields)-2], " ")
-		parts := strings.Split(id, ":")
-		uid, ok := number32(parts[0])
-		if !ok {
-			return errNumbers
-		}
-		m := number{uid: uid, byName: uid == 0}
-		if len(parts) > 1 {
-			if m.validity, ok = number32(parts[1]); !ok {
-				return errNumbers
-			}
-		}
-		n.byBase[baseName(name)] = m
-		return nil
-	})
-	if err == nil && !begun {
-		err = errNumbers
+// parseSizelist takes a line of a courierpop3dsizelist: "/3 next uidv", and then "file
+// name size n:uidv:utf8".
+func parseSizelist(n *numbers, line string) error {
+	fields := strings.Fields(line)
+	if len(fields) < 3 {
+		return errNumbers
 	}
-	return n, err
+	if n.version == "" {
+		n.version = fields[0]
+		var ok bool
+		if n.validity, ok = number32(fields[2]); !ok || n.version != "/2" && n.version != "/3" {
+			return errNumbers
+		}
+		return nil
+	}
+	id := fields[len(fields)-1]
+	name := strings.Join(fields[:len(fields)-2], " ")
+	parts := strings.Split(id, ":")
+	uid, ok := number32(parts[0])
+	if !ok {
+		return errNumbers
+	}
+	m := number{uid: uid, byName: uid == 0}
+	if len(parts) > 1 {
+		if m.validity, ok = number32(parts[1]); !ok {
+			return errNumbers
+		}
+	}
+	if i, ok := n.index[baseName(name)]; ok {
+		n.of[i] = m
+	}
+	return nil
 }
 
 // appendCourierName appends a file name as Courier writes it in unique-ids.
