@@ -1,6 +1,9 @@
 package gateway
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // scramMechanism is the one in which a client proves that it knows its password
 // without sending it. Its variant that binds to TLS, -PLUS, is not offered: few
@@ -64,11 +67,34 @@ func (s *session) hidesPassword(mechanism string) bool {
 	return mechanism == "APOP" || mechanism == scramMechanism && s.options.Mechanisms != nil
 }
 
-// scram logs in by SCRAM-SHA-256.
+// scram logs in by SCRAM-SHA-256. Whoever is throttled gets no challenge.
 func (s *session) scram(respond func(string) ([]byte, error)) error {
-	return s.enter(scramMechanism, Credentials{}, func(ctx context.Context) (Account, error) {
-		name, account, err := s.server.Accounts.(Prover).Prove(ctx, respond)
+	first, err := respond("")
+	if err != nil {
+		return err
+	}
+	name := scramName(string(first))
+	s.called(name)
+	said := false
+	return s.enter(scramMechanism, Credentials{User: name}, func(ctx context.Context) (Account, error) {
+		name, account, err := s.server.Accounts.(Prover).Prove(ctx, func(challenge string) ([]byte, error) {
+			if !said {
+				said = true
+				return first, nil
+			}
+			return respond(challenge)
+		})
 		s.called(name)
 		return account, err
 	})
+}
+
+// scramName is the name in a client's first message (RFC 5802 §7), "" if there is none.
+func scramName(first string) string {
+	fields := strings.SplitN(first, ",", 4)
+	if len(fields) < 4 {
+		return ""
+	}
+	name, _ := strings.CutPrefix(fields[2], "n=")
+	return strings.NewReplacer("=2C", ",", "=3D", "=").Replace(name)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/account"
 	"pop3gw/gateway/maildroptest"
 )
 
@@ -120,6 +121,54 @@ func TestFailuresOfAnAddress(t *testing.T) {
 		time.Sleep(6 * time.Hour) // and all is forgotten
 		w.want("+OK", attacker, "user4", "right", 0)
 		w.want("-ERR [AUTH]", attacker, "nobody", "wrong", second/2)
+	})
+}
+
+// SCRAM is throttled by the name in its first message, as passwords are by theirs.
+func TestFailuresBySCRAM(t *testing.T) {
+	verifier, err := account.HashSCRAM([]byte("right"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := scramRig(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways,
+			ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
+			account.User{Name: "alice", Password: verifier}, account.User{Name: "bob", Password: verifier})
+		const office = "198.51.100.1"
+		want := func(from, user, password, answer string, took time.Duration) {
+			nc, err := r.listener.Dial()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			c := &client{t, nc, bufio.NewReader(nc)}
+			c.send("PROXY TCP4 " + from + " 192.0.2.1 1 110\r\n")
+			c.line()
+			began := time.Now()
+			if got, after := c.scram(user, password), time.Since(began); !strings.HasPrefix(got, answer) || after != took {
+				t.Errorf("%s from %s with %s: %q after %v; want %s after %v", user, from, password, got, after, answer, took)
+			}
+			c.send("QUIT\r\n")
+			c.rest()
+		}
+		want(office, "alice", "right", "+OK", 0)
+		for _, delay := range []time.Duration{second / 2, second, 2 * second, 4 * second, 8 * second, 16 * second, 30 * second} {
+			want(office, "bob", "wrong", "-ERR [AUTH]", delay)
+		}
+		go want(office, "bob", "wrong2", "-ERR [AUTH]", 30*second) // until then no other login is looked at, but for alice's
+		time.Sleep(second)
+		want(office, "alice", "right", "+OK", 0)
+		want(office, "bob", "right", "+OK", 29*second)
+		time.Sleep(time.Minute)
+		// Another address that fails with bob's name waits for the first.
+		for i := range 4 {
+			want("198.51.100.2", "bob", fmt.Sprint("wrong", i), "-ERR [AUTH]", 30*second)
+		}
+		go want(office, "bob", "wrong3", "-ERR [AUTH]", 30*second)
+		synctest.Wait()
+		want("198.51.100.2", "bob", "right", "+OK", 30*second)
+		time.Sleep(time.Hour)
 	})
 }
 
