@@ -30,6 +30,7 @@ var hostileNames = []string{
 	`x","remote":"` + victim + `","reply":"[AUTH]`,
 	`\",\"remote\":\"` + victim,
 	"x\u2028pop3gw[1]: level=WARN msg=\"login failed\" session=A remote=" + victim,
+	"5c1de0a7f9b2: level=WARN msg=\"login failed\" session=A remote=" + victim + " tls=none mechanism=PLAIN reply=\"[AUTH]",
 	"host pop3gw[1]: time=2026-01-01T00:00:00Z level=WARN",
 	`"` + victim + `"`,
 	"\\", `\"`, `"`, "=", "x\x1b[2K", "\xff\xfe" + victim, victim,
@@ -139,9 +140,10 @@ func TestFail2ban(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := g.log.String()
-			// As a file, as syslog writes it, and as fail2ban gets it from the journal.
+			// As a file, as syslog writes it, and as fail2ban gets it from the journal, also
+			// of containers without a tag and with their name.
 			var b strings.Builder
-			prefixes := []string{"", "Nov 27 20:40:59 mail pop3gw[1234]: ", "mail pop3gw[1234]: "}
+			prefixes := []string{"", "Nov 27 20:40:59 mail pop3gw[1234]: ", "mail pop3gw[1234]: ", "mail 5c1de0a7f9b2[812]: ", "mail x_pop3gw_1[812]: "}
 			for _, prefix := range prefixes {
 				for line := range strings.Lines(log) {
 					b.WriteString(prefix + line)
