@@ -378,6 +378,8 @@ func (s *session) startTLS() error {
 		return s.end("client disconnected")
 	case isProxyHeader(err):
 		return s.refuseProxyHeader()
+	case err != nil && s.conn.draining.Err() != nil:
+		return s.end("server shutdown")
 	case err != nil:
 		s.cause = err
 		return s.end("TLS failed")

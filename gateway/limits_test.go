@@ -272,8 +272,14 @@ func TestAcceptFails(t *testing.T) {
 
 // A full server does not fill the log as well.
 func TestFullServerLogsSeldom(t *testing.T) {
+	for _, limits := range []gateway.Limits{{MaxConnections: 1}, {MaxConnectionsPerAddress: 1}} {
+		refusedSeldom(t, limits)
+	}
+}
+
+func refusedSeldom(t *testing.T, limits gateway.Limits) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory(), gateway.Limits{MaxConnections: 1})
+		r := newRig(t, memory(), limits)
 		r.logIn("alice")
 		for range 200 {
 			nc, err := r.listener.Dial()

@@ -63,7 +63,7 @@ func (s *session) identify() bool {
 	s.local = balancer.IsLoopback() && s.addr.IsLoopback()
 	s.identified()
 	if full := s.server.move(s.conn, blockOf(s.addr), s.limits); full != "" {
-		s.log.Warn("connection refused", "remote", s.addr.String(), "reason", full)
+		s.server.logRefused(s.log, s.addr, full)
 		if !s.options.Implicit {
 			s.conn.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
 		}

@@ -39,7 +39,8 @@ type Server struct {
 
 	throttle *throttle // made by Serve
 	visits   *visits   // likewise
-	full     seldom
+	full     seldom    // lines for want of max_connections
+	refused  seldom    // lines about other refusals
 
 	mu        sync.Mutex
 	closed    bool
@@ -193,11 +194,7 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 	}
 	if full := s.admit(c, block, limits); full != "" {
 		s.observer().Refused(o.counts.address, full)
-		if full != fullServer {
-			s.log().Warn("connection refused", "remote", addr.String(), "reason", full)
-		} else if left, due := s.full.pass(); due { // it may be an attack
-			s.log().Warn("connection refused", "remote", addr.String(), "reason", full+"; raise max_connections if these are all clients of yours", "unlogged", left)
-		}
+		s.logRefused(s.log(), addr, full)
 		if !o.Implicit {
 			c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 			c.reply("-ERR", "["+string(CodeSysTemp)+"] "+full+", try again later")
@@ -210,6 +207,17 @@ func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
 		defer s.finish(c)
 		s.serve(c, o, limits, addr)
 	}()
+}
+
+// logRefused logs that a client found no place, and of many seldom: it may be an attack.
+func (s *Server) logRefused(log *slog.Logger, addr netip.Addr, full string) {
+	lines := &s.refused
+	if full == fullServer {
+		lines, full = &s.full, full+"; raise max_connections if these are all clients of yours"
+	}
+	if left, due := lines.pass(); due {
+		log.Warn("connection refused", "remote", addr.String(), "reason", full, "unlogged", left)
+	}
 }
 
 // serve runs one session. A panic ends that session alone.

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,26 @@ func TestShutdownCutsCommands(t *testing.T) {
 		r.server.Shutdown(ctx)
 		if took := time.Since(start); took != 30*time.Second {
 			t.Errorf("Shutdown took %v", took)
+		}
+	})
+}
+
+// A client in the middle of its TLS handshake did nothing wrong.
+func TestShutdownDuringHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory(), gateway.Limits{})
+		config := &tls.Config{Certificates: []tls.Certificate{maildroptest.Certificate(t)}}
+		l := maildroptest.NewListener()
+		go r.server.Serve(l, gateway.ListenerOptions{TLS: config, Implicit: true})
+		nc, err := l.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		synctest.Wait()
+		r.server.Shutdown(t.Context())
+		if log := r.log.String(); !strings.Contains(log, `ended="server shutdown"`) || strings.Contains(log, "TLS failed") {
+			t.Errorf("the log is\n%s", log)
 		}
 	})
 }
