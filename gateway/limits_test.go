@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -342,6 +343,39 @@ func TestMakeRoom(t *testing.T) {
 			t.Errorf("%d made room:\n%s", n, r.log)
 		}
 		alice.send("QUIT\r\n")
+	})
+}
+
+// Nor does whoever opens them again and again, each for less time than a client may
+// take for its login.
+func TestMakeRoomAmongNewConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, gateway.Limits{MaxConnections: 40})
+		var over atomic.Bool
+		var attackers sync.WaitGroup
+		for i := range 60 {
+			attackers.Go(func() {
+				for !over.Load() {
+					nc, err := w.listener.Dial()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					fmt.Fprintf(nc, "PROXY TCP4 198.51.100.%d 192.0.2.1 1 110\r\n", i%10)
+					nc.SetReadDeadline(time.Now().Add(time.Second))
+					io.Copy(io.Discard, nc)
+					nc.Close()
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
+		time.Sleep(5 * time.Second)
+		for i := range 20 {
+			w.want("+OK", fmt.Sprint("203.0.113.", i), fmt.Sprint("user", i), "right", 0)
+			time.Sleep(300 * time.Millisecond)
+		}
+		over.Store(true)
+		attackers.Wait()
 	})
 }
 

@@ -32,7 +32,7 @@ func (s *Server) admit(c *conn, block netip.Prefix, limits Limits) (full string)
 		return "server is shutting down"
 	case s.blockIsFull(block, limits):
 		return fullAddress
-	case len(s.conns) >= limits.MaxConnections && !s.makeRoom():
+	case len(s.conns) >= limits.MaxConnections && !s.makeRoom(block):
 		return fullServer
 	}
 	s.conns[c] = block
@@ -60,17 +60,25 @@ const (
 	// makeRoomSample is how many connections are looked at to find one to end.
 	makeRoomSample = 64
 	// makeRoomAfter is how long a client may take for its login, though others wait
-	// for its place.
+	// for its place, whose addresses have as many connections.
 	makeRoomAfter = 2 * time.Second
 )
 
-// makeRoom ends a connection that is not logged in, for the sake of a new one:
-// one that fails to log in, else one that takes its time. Otherwise whoever opens
-// max_connections of them, and waits, would keep all others out. s.mu is held.
-func (s *Server) makeRoom() bool {
+// makeRoom ends a connection that is not logged in, for the sake of a new one of
+// block: one that fails to log in, else one that takes its time, or is of an address
+// that has more than block. Otherwise whoever opens max_connections of them, and
+// waits, or opens them again and again, would keep all others out. s.mu is held.
+func (s *Server) makeRoom(block netip.Prefix) bool {
+	connections := func(of netip.Prefix) int {
+		if !of.IsValid() { // of whom nothing is known yet
+			return 0
+		}
+		return s.perBlock[of]
+	}
+	most := connections(block) + 1
 	var idle *conn
 	looked := 0
-	for c := range s.conns { // in an order that is another one each time
+	for c, of := range s.conns { // in an order that is another one each time
 		if looked++; looked > makeRoomSample {
 			break
 		}
@@ -82,7 +90,7 @@ func (s *Server) makeRoom() bool {
 		case attempt != nil && attempt.rank() > 1, attempt == nil && c.hasFailed.Load():
 			s.displace(c)
 			return true
-		case attempt == nil && time.Since(c.began) >= makeRoomAfter && (idle == nil || c.began.Before(idle.began)):
+		case attempt == nil && (connections(of) > most || time.Since(c.began) >= makeRoomAfter) && (idle == nil || c.began.Before(idle.began)):
 			idle = c
 		}
 	}
