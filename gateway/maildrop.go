@@ -72,6 +72,12 @@ type DeletePermitter interface {
 	PermitDelete(i int) error
 }
 
+// TrashChecker is a Maildrop that can tell whether messages are to go to a trash that
+// is not there. It changes nothing.
+type TrashChecker interface {
+	CheckTrash(ctx context.Context) error
+}
+
 // SizeCorrecter is a Maildrop whose store may be wrong about sizes. It is told
 // what RETR found, so that the next session knows. octets is as Size's.
 type SizeCorrecter interface {

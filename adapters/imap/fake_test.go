@@ -204,7 +204,11 @@ func (c *fakeConn) answer(command string) {
 			return
 		}
 	case "LIST":
-		c.send(`* LIST (\Noselect) "." ""`)
+		if name := words[2]; name == `""` || name == `"*"` {
+			c.send(`* LIST (\Noselect) "." ""`)
+		} else if name != `"None"` {
+			c.send(`* LIST () "." %s`, name)
+		}
 	case "EXPUNGE":
 		c.messages = slices.DeleteFunc(c.messages, func(m *fakeMessage) bool { return slices.Contains(m.flags, `\Deleted`) })
 	case "LOGOUT":

@@ -36,6 +36,8 @@ type maildrop struct {
 	corrected   map[int]int64   // sizes that RETR found to be wrong
 	gone        bitset          // messages that were removed
 	trash       string          // the mailbox that removed messages are moved to; "" is none
+	trashTried  bool            // it is there
+	noTrash     error           // of DELE where it is not
 	copied      string          // the UIDs last copied there, as a set
 	copiedSets  map[string]bool // sets copied there under guard
 	unrepaired  error           // why messages cannot be removed; nil as a rule

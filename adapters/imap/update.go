@@ -25,16 +25,16 @@ const (
 
 // PermitDelete implements gateway.DeletePermitter.
 func (d *maildrop) PermitDelete(int) error {
-	server := d.adapter.options.Address
 	switch {
 	case d.policy.OnDelete == gateway.KeepOnDelete:
 		return nil
 	case !d.removes():
 		return d.writable()
-	case d.moves() && d.trash == "":
-		return gateway.Unusable("mail server has no trash mailbox, so messages cannot be removed",
-			fmt.Errorf("no mailbox of %s has the attribute \\Trash; set trash_mailbox", server))
-	case !d.isGuarded():
+	}
+	if err := d.permitTrash(); err != nil {
+		return err
+	}
+	if !d.isGuarded() {
 		if d.unrepaired != nil {
 			return d.unrepaired
 		}
@@ -43,16 +43,64 @@ func (d *maildrop) PermitDelete(int) error {
 	return d.permitGuarded()
 }
 
-// writablePatience bounds how long the first DELE may take.
-const writablePatience = 15 * time.Second
+// permitPatience bounds how long each question of the first DELE may take.
+const permitPatience = 15 * time.Second
+
+// mayAsk reports whether the server can be asked something between two commands of
+// the client: messages that are on their way would be lost.
+func (d *maildrop) mayAsk() bool {
+	return d.ahead == nil && !d.reading && d.conn != nil && d.conn.Err() == nil
+}
+
+// permitTrash refuses what is to go to a trash that is not there. One that the policy
+// names is looked for once, if the server can be asked; else UPDATE finds out.
+func (d *maildrop) permitTrash() error {
+	if d.noTrash != nil || !d.moves() || d.trashTried || d.trash != "" && (d.policy.TrashMailbox == "" || !d.mayAsk()) {
+		return d.noTrash
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), permitPatience)
+	defer cancel()
+	err := d.CheckTrash(ctx)
+	if d.trashTried = err == nil; gateway.CodeOf(err) == gateway.CodeSysPerm {
+		d.noTrash = err
+	}
+	return d.noTrash
+}
+
+// CheckTrash implements gateway.TrashChecker.
+func (d *maildrop) CheckTrash(ctx context.Context) error {
+	const none = "mail server has no trash mailbox, so messages cannot be removed"
+	server := d.adapter.options.Address
+	switch {
+	case !d.moves():
+		return nil
+	case d.trash == "":
+		return gateway.Unusable(none, fmt.Errorf("no mailbox of %s has the attribute \\Trash; set trash_mailbox", server))
+	case d.policy.TrashMailbox == "":
+		return nil // the server has named it
+	}
+	found := false
+	err := d.conn.Do(ctx, func(client *imapclient.Client) error {
+		list := client.List("", d.trash, nil)
+		for mailbox := list.Next(); mailbox != nil; mailbox = list.Next() {
+			// Whatever its name: servers have more than one for some.
+			found = found || !slices.Contains(mailbox.Attrs, imap.MailboxAttrNonExistent) && !slices.Contains(mailbox.Attrs, imap.MailboxAttrNoSelect)
+		}
+		return list.Close()
+	})
+	if err == nil && !found {
+		return gateway.Unusable(none, fmt.Errorf("%s has no mailbox %.200q; create it, or mend trash_mailbox", server, d.trash))
+	}
+	return err
+}
 
 // writable opens the mailbox for writing, as UPDATE would have to, so that one that is
 // read-only is known at DELE and not at QUIT. It costs a round trip once, which UPDATE
 // saves. It is left to UPDATE while messages are on their way, as they would be lost,
 // and where the connection is.
 func (d *maildrop) writable() error {
-	if !d.tried && !(d.current == d && d.mode == selected) && d.readOnly == nil && d.ahead == nil && !d.reading && d.conn != nil && d.conn.Err() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), writablePatience)
+	if !d.tried && !(d.current == d && d.mode == selected) && d.readOnly == nil && d.mayAsk() {
+		ctx, cancel := context.WithTimeout(context.Background(), permitPatience)
 		defer cancel()
 		err := d.ensure(ctx, selected)
 		d.tried = d.conn.Err() == nil

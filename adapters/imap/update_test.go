@@ -187,6 +187,8 @@ func TestDelete(t *testing.T) {
 			text: "mail server has no UIDPLUS, so messages cannot be removed safely"},
 		{name: "no trash", options: Options{Policy: gateway.Policy{OnDelete: gateway.MoveToTrash}}, marked: []int{0}, left: []imap.UID{10, 20, 30, 40}, code: "SYS/PERM",
 			text: "mail server has no trash mailbox, so messages cannot be removed", cause: "set trash_mailbox"},
+		{name: "no trash of that name", options: Options{Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "None"}}, marked: []int{0}, left: []imap.UID{10, 20, 30, 40}, code: "SYS/PERM",
+			text: "mail server has no trash mailbox, so messages cannot be removed", cause: `no mailbox "None"; create it, or mend trash_mailbox`},
 		{name: "in the trash", options: Options{Policy: gateway.Policy{OnDelete: gateway.MoveToTrash, TrashMailbox: "INBOX"}}, marked: []int{0}, removed: []int{0}, left: []imap.UID{20, 30, 40}},
 		{name: "seen", options: Options{Policy: gateway.Policy{OnDelete: gateway.SeenOnDelete}}, caps: "IMAP4rev1", marked: []int{0, 1}, removed: []int{0, 1}, left: []imap.UID{10, 20, 30, 40}},
 		{name: "seen, and nothing is done", options: Options{Policy: gateway.Policy{OnDelete: gateway.SeenOnDelete}}, marked: []int{0, 1}, left: []imap.UID{10, 20, 30, 40},

@@ -21,6 +21,7 @@ var (
 	_ gateway.DeletePermitter = (*drop)(nil)
 	_ gateway.SizeCorrecter   = (*drop)(nil)
 	_ gateway.OutcomeTeller   = (*drop)(nil)
+	_ gateway.TrashChecker    = (*drop)(nil)
 )
 
 // at returns which message of maildrop message i is.
@@ -36,6 +37,7 @@ func (o *drop) Size(i int) int64                   { return o.d.Size(o.at(i)) }
 func (o *drop) CorrectSize(i int, octets int64)    { o.d.CorrectSize(o.at(i), octets) }
 func (o *drop) PermitDelete(i int) error           { return o.d.PermitDelete(o.at(i)) }
 func (o *drop) Outcome(i int) gateway.Outcome      { return o.d.Outcome(o.at(i)) }
+func (o *drop) CheckTrash(context.Context) error   { return o.d.PermitDelete(0) }
 func (o *drop) AppendUID(dst []byte, i int) []byte { return o.names.Append(dst, i) }
 
 func (o *drop) Retrieve(ctx context.Context, i, lines int) (io.ReadCloser, error) {

@@ -294,7 +294,10 @@ func checkUser(ctx context.Context, s *service, name string, ask func() ([]byte,
 		octets += maildrop.Size(i)
 	}
 	detail = fmt.Sprintf("%d messages, %d octets, opened in %v", maildrop.Len(), octets, time.Since(start).Round(time.Millisecond))
-	return what, detail, cause(maildrop.Close())
+	if c, ok := maildrop.(gateway.TrashChecker); ok {
+		err = c.CheckTrash(ctx)
+	}
+	return what, detail, cause(cmp.Or(err, maildrop.Close()))
 }
 
 // openUser opens the maildrop of a login name. ask is called for the password where

@@ -46,6 +46,14 @@ adapter = "up"
 upstream_user = "imap"
 upstream_password = "demo"
 [[users]]
+name = "binned"
+password = "{PLAIN}secret"
+adapter = "up"
+upstream_user = "imap"
+upstream_password = "demo"
+on_delete = "move"
+trash_mailbox = "Bin"
+[[users]]
 name = "unlucky"
 adapter = "down"
 [[routes]]
@@ -97,6 +105,7 @@ func TestCheck(t *testing.T) {
 		{"", "", "", "2 of 7 checks failed"},
 		{"bob", "", `ok  user bob  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
 		{"own", "", `ok  user own  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
+		{"binned", "", `FAIL  user binned  .* has no mailbox "Bin"; create it, or mend trash_mailbox \(clients are told: .*`, "3 of 8 checks failed"},
 		{"imap", "demo\n", `ok  user imap  5 messages, \d+ octets, opened in \S+`, "2 of 8 checks failed"},
 		{"imap", "wrong\n", `FAIL  user imap  .*\(clients are told: wrong name or password\)`, "3 of 8 checks failed"},
 		{"imap", "", `FAIL  user imap  standard input has no password on its first line`, "3 of 8 checks failed"},

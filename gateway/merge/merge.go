@@ -43,6 +43,7 @@ var (
 	_ gateway.DeletePermitter = (*Maildrop)(nil)
 	_ gateway.SizeCorrecter   = (*Maildrop)(nil)
 	_ gateway.OutcomeTeller   = (*Maildrop)(nil)
+	_ gateway.TrashChecker    = (*Maildrop)(nil)
 )
 
 // New returns the parts, which are the maildrop's to close, as one.
@@ -123,6 +124,18 @@ func (d *Maildrop) PermitDelete(i int) error {
 	p, at := d.of(i)
 	if permitter, ok := p.Maildrop.(gateway.DeletePermitter); ok {
 		return permitter.PermitDelete(at)
+	}
+	return nil
+}
+
+// CheckTrash implements gateway.TrashChecker: in each folder.
+func (d *Maildrop) CheckTrash(ctx context.Context) error {
+	for k := range d.parts {
+		if c, ok := d.parts[k].Maildrop.(gateway.TrashChecker); ok {
+			if err := c.CheckTrash(ctx); err != nil {
+				return d.parts[k].explain(err)
+			}
+		}
 	}
 	return nil
 }

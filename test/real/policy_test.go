@@ -82,6 +82,25 @@ namespace inbox {
 	}
 }
 
+// TestTrashThatIsNotThere names one that Dovecot does not have: DELE says so.
+func TestTrashThatIsNotThere(t *testing.T) {
+	d := startDovecot(t)
+	messages := letters(2)
+	d.deliver(t, "alice", messages...)
+	g := startGateway(t, withKeys(d, "on_delete = \"move\"\ntrash_mailbox = \"Bin\"\n"), "")
+	c := login(t, g.addr(), "alice")
+	if _, err := c.command("DELE 1"); err == nil || !strings.Contains(err.Error(), "[SYS/PERM] mail server has no trash mailbox") {
+		t.Errorf("DELE: %v", err)
+	}
+	c.must(t, "QUIT")
+	compare(t, "the maildrop", d.stored(t, "alice"), messages)
+	d.maildirFolder(t, "alice", ".Bin")
+	c = login(t, g.addr(), "alice")
+	c.must(t, "DELE 1")
+	c.must(t, "QUIT")
+	compare(t, "the trash", d.inFolder(t, "alice", ".Bin"), messages[:1])
+}
+
 // TestPoliciesOfRoutes has users of one Dovecot with policies of their own: what becomes
 // of their mail there, and what is shown of it.
 func TestPoliciesOfRoutes(t *testing.T) {
