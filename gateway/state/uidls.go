@@ -160,13 +160,21 @@ func (u *UIDLs) Chunks(ctx context.Context, user, folder string, kind Kind) (chu
 	return chunks, err
 }
 
-// Extent returns how many chunks of one kind there are, and their octets.
-func (u *UIDLs) Extent(ctx context.Context, user, folder string, kind Kind) (chunks, octets int, err error) {
+// Extent is how much there is of one kind.
+type Extent struct {
+	Chunks, Octets int
+	First          int // octets of the oldest chunk
+}
+
+// Extent returns how much of one kind there is.
+func (u *UIDLs) Extent(ctx context.Context, user, folder string, kind Kind) (e Extent, err error) {
 	err = u.db.read(ctx, func(ctx context.Context, q querier) error {
-		return q.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(length(c.data)), 0) FROM chunks c JOIN maildrops m ON m.id = c.maildrop
-			WHERE m.user = ? AND m.folder = ? AND c.kind = ?`, user, folder, kind).Scan(&chunks, &octets)
+		var oldest int64 // what SQLite returns length(data) of
+		return q.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(length(data)), 0), coalesce(min(c.id), 0), coalesce(length(data), 0)
+			FROM chunks c JOIN maildrops m ON m.id = c.maildrop
+			WHERE m.user = ? AND m.folder = ? AND c.kind = ?`, user, folder, kind).Scan(&e.Chunks, &e.Octets, &oldest, &e.First)
 	})
-	return chunks, octets, err
+	return e, err
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -23,7 +23,8 @@
 // # Bounds
 //
 // Of known, and of names, there are at most twice as many as the maildrop has
-// messages, and a thousand, and what some sessions add before that is looked at; a
-// message that a client removes is not kept as known. One takes up about 12 octets
-// and its unique-id.
+// messages, and a thousand. That is looked at when the list has doubled, or some
+// sessions have added to it, and for known not within MatchTime: what is gone may
+// come then. A message that a client removes in the session that it retrieves it in
+// is not kept as known. One takes up about 12 octets and its unique-id.
 package uidl

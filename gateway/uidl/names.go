@@ -253,12 +253,12 @@ func (n *Names) unnamed() []int {
 // add keeps names, which are in given already. Where there are many lists they
 // become one, without the names of messages that are gone if those are many.
 func (n *Names) add(ctx context.Context, more []named) error {
-	chunks, _, err := n.book.store.Extent(ctx, n.owner.user, n.owner.folder, state.NamesChunk)
+	extent, err := n.book.store.Extent(ctx, n.owner.user, n.owner.folder, state.NamesChunk)
 	if err != nil {
 		return err
 	}
 	c := state.Change{Add: []state.Addition{{Kind: state.NamesChunk, Data: encodeNames(more)}}}
-	if chunks >= maxChunks {
+	if extent.Chunks >= maxChunks {
 		if n.given.len() > 2*n.drop.Len()+1000 {
 			n.given = newTable(n.ofPresent())
 		}
@@ -471,16 +471,17 @@ func countChanged(old, now int) bool {
 	return (old == 0) != (now == 0) || 4*now < 3*old || 4*old < 3*now
 }
 
-// learn adds known messages to a change. Where the list has grown much it is
-// written anew, without what is twice in it or gone.
+// learn adds known messages to a change. Where the list has grown to twice what it
+// was it is written anew, without what is twice in it or, unless that may still come,
+// gone.
 func (n *Names) learn(ctx context.Context, added []known, c *state.Change) error {
-	chunks, octets, err := n.book.store.Extent(ctx, n.owner.user, n.owner.folder, state.KnownChunk)
+	extent, err := n.book.store.Extent(ctx, n.owner.user, n.owner.folder, state.KnownChunk)
 	if err != nil {
 		return err
 	}
 	data := encodeKnown(added)
 	most := 2 * (n.drop.Len() + 1000) * (len(data)/len(added) + 1)
-	if chunks < maxChunks && octets+len(data) <= most {
+	if extent.Chunks < maxChunks && extent.Octets+len(data) <= max(most, 2*extent.First) {
 		c.Add = append(c.Add, state.Addition{Kind: state.KnownChunk, Data: data})
 		return nil
 	}

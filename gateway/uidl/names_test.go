@@ -496,7 +496,8 @@ func TestKnownIsBounded(t *testing.T) {
 	for range 40 {
 		c.mustSession(drop("dovecot", 7, mails(messages)...), all(messages), nil)
 	}
-	chunks, octets, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk)
+	extent, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk)
+	chunks, octets := extent.Chunks, extent.Octets
 	if err != nil || octets > 2*30*(messages+1000) || chunks > maxChunks {
 		t.Errorf("%d chunks, %d octets, %v", chunks, octets, err)
 	}
@@ -508,8 +509,8 @@ func TestKnownIsBounded(t *testing.T) {
 		}
 		c.mustSession(drop("dovecot", 7, come...), all(messages), nil)
 	}
-	if _, octets, _ := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk); octets > 3*30*(messages+1000) {
-		t.Errorf("%d octets", octets)
+	if e, _ := c.db.UIDLs().Extent(t.Context(), "u", "", state.KnownChunk); e.Octets > 3*30*(messages+1000) {
+		t.Errorf("%d octets", e.Octets)
 	}
 }
 
@@ -578,10 +579,38 @@ func TestNamesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	chunks, octets, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.NamesChunk)
+	extent, err := c.db.UIDLs().Extent(t.Context(), "u", "", state.NamesChunk)
+	chunks, octets := extent.Chunks, extent.Octets
 	most := (2*messages + 1000 + messages*(maxChunks+1)) * 26
 	if err != nil || chunks > maxChunks+1 || octets > most || octets < messages*20 {
 		t.Errorf("%d chunks, %d octets, at most %d; %v", chunks, octets, most, err)
+	}
+}
+
+// TestKnownIsSeldomWrittenAnew has a long list imported for a maildrop of few
+// messages, and a client that gets one in each session.
+func TestKnownIsSeldomWrittenAnew(t *testing.T) {
+	c := newClients(t)
+	var list []Listed
+	for i := range 10_000 {
+		list = append(list, Listed{fmt.Sprint("old-", i), fmt.Sprintf("<old%d@example.org>", i), 1})
+	}
+	if err := c.book.Import(t.Context(), "u", "", list); err != nil {
+		t.Fatal(err)
+	}
+	anew, first := 0, int64(0)
+	for i := range 20 {
+		c.mustSession(drop("dovecot", 7, mails(i+1)...), []int{i}, nil)
+		chunks, err := c.db.UIDLs().Chunks(t.Context(), "u", "", state.KnownChunk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chunks[0].ID != first {
+			anew, first = anew+1, chunks[0].ID
+		}
+	}
+	if anew != 1 { // by the import
+		t.Errorf("the list was written %d times", anew)
 	}
 }
 
