@@ -18,6 +18,7 @@ var steps = []string{
 	tokensSchema + journalSchema + retrievedSchema,
 	uidlsSchema,
 	accountsSchema,
+	uidlsLooked,
 }
 
 // create makes the file if it is missing. It gets its place when it is whole, so

@@ -31,6 +31,10 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_of ON chunks (maildrop, kind);
 `
 
+const uidlsLooked = `
+ALTER TABLE maildrops ADD COLUMN looked INTEGER NOT NULL DEFAULT 0; -- 0 or 1
+`
+
 // UIDLs remembers the unique-ids of maildrops: which of their messages are named
 // otherwise than by rule, and by which name clients know what they have retrieved.
 // Both are lists whose form is up to package uidl, kept in chunks.
@@ -47,6 +51,7 @@ type Maildrop struct {
 	Sources []Source  // what its mail was last listed from; nil if it never was
 	Count   int       // messages that were there when its last session ended
 	Match   time.Time // until then messages that come are looked for among the known
+	Looked  bool      // those that were there when Match was set have been
 	Allowed bool      // the operator lets its unique-ids change, once
 }
 
@@ -73,7 +78,7 @@ type Chunk struct {
 }
 
 // loadQuery is prepared, since each login asks it.
-const loadQuery = "SELECT version, sources, count, until, allowed FROM maildrops WHERE user = ? AND folder = ?"
+const loadQuery = "SELECT version, sources, count, until, looked, allowed FROM maildrops WHERE user = ? AND folder = ?"
 
 // Load returns what is known of a maildrop, and whether anything is. Sources are not
 // to be changed.
@@ -86,7 +91,7 @@ func (u *UIDLs) Load(ctx context.Context, user, folder string) (m Maildrop, ok b
 			var sources string
 			var until int64
 			err := u.db.load.QueryRowContext(ctx, user, folder).
-				Scan(&m.Version, &sources, &m.Count, &until, &m.Allowed)
+				Scan(&m.Version, &sources, &m.Count, &until, &m.Looked, &m.Allowed)
 			if noRows(err) {
 				return nil
 			}
@@ -110,7 +115,7 @@ func decodeSources(sources string, m *Maildrop) error {
 // List returns all maildrops of a user, or of all users if user is "".
 func (u *UIDLs) List(ctx context.Context, user string) (all []Maildrop, err error) {
 	err = u.db.read(ctx, func(ctx context.Context, q querier) error {
-		rows, err := q.QueryContext(ctx, `SELECT user, folder, version, sources, count, until, allowed FROM maildrops
+		rows, err := q.QueryContext(ctx, `SELECT user, folder, version, sources, count, until, looked, allowed FROM maildrops
 			WHERE ?1 = '' OR user = ?1 ORDER BY user, folder`, user)
 		if err != nil {
 			return err
@@ -120,7 +125,7 @@ func (u *UIDLs) List(ctx context.Context, user string) (all []Maildrop, err erro
 			var m Maildrop
 			var sources string
 			var until int64
-			if err := rows.Scan(&m.User, &m.Folder, &m.Version, &sources, &m.Count, &until, &m.Allowed); err != nil {
+			if err := rows.Scan(&m.User, &m.Folder, &m.Version, &sources, &m.Count, &until, &m.Looked, &m.Allowed); err != nil {
 				return err
 			}
 			if err := decodeSources(sources, &m); err != nil {
@@ -183,7 +188,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Change struct {
 	Listed  []Source   // the new Sources, unless nil
 	Count   int        // the new Count, if Listed is set
-	Match   *time.Time // the new Match, unless nil
+	Match   *time.Time // the new Match, unless nil; Looked is false then
+	Looked  bool       // Looked becomes true
 	Allowed *bool      // the new Allowed, unless nil
 
 	Add     []Addition // new chunks
@@ -219,7 +225,10 @@ func (u *UIDLs) Apply(ctx context.Context, user, folder string, c Change) error 
 			exec("UPDATE maildrops SET sources = ?, count = ? WHERE id = ?", string(sources), c.Count, id)
 		}
 		if c.Match != nil {
-			exec("UPDATE maildrops SET until = ?, version = version + 1 WHERE id = ?", c.Match.Unix(), id)
+			exec("UPDATE maildrops SET until = ?, looked = 0, version = version + 1 WHERE id = ?", c.Match.Unix(), id)
+		}
+		if c.Looked {
+			exec("UPDATE maildrops SET looked = 1 WHERE id = ?", id)
 		}
 		if c.Allowed != nil {
 			exec("UPDATE maildrops SET allowed = ? WHERE id = ?", *c.Allowed, id)

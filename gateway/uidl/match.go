@@ -15,6 +15,7 @@ type finder struct {
 	all    []known
 	by     map[Fingerprint][]int // indexes of all
 	used   map[int]bool
+	exact  bool                // sizes must be the same, if they are known
 	wanted map[Fingerprint]int // how many messages look for one
 }
 
@@ -34,9 +35,9 @@ type looking struct {
 }
 
 // find returns the names of those messages that are known. A size must be the same;
-// but it may differ a little, as between servers that count line ends otherwise,
-// or be unknown, where there is only one such message on either side: the wrong
-// name would keep a message from its reader.
+// but it may be unknown, or differ a little unless exact, as between servers that
+// count line ends otherwise, where there is only one such message on either side: the
+// wrong name would keep a message from its reader.
 func (f *finder) find(all []looking) map[int]string {
 	found := make(map[int]string)
 	for _, l := range all {
@@ -58,7 +59,7 @@ func (f *finder) find(all []looking) map[int]string {
 		if _, ok := found[l.i]; ok || len(ks) != 1 || f.used[ks[0]] || f.wanted[l.fingerprint] != 1 {
 			continue
 		}
-		if k := ks[0]; f.all[k].size < 0 || alike(f.all[k].size, l.size) {
+		if k := ks[0]; f.all[k].size < 0 || !f.exact && alike(f.all[k].size, l.size) {
 			take(l, k)
 		}
 	}
@@ -124,7 +125,8 @@ func (n *Names) look(ctx context.Context, want []int) ([]looking, error) {
 }
 
 // match gives messages that were not looked for yet, and are known, the name that
-// they are known by.
+// they are known by. What comes later may be another copy of a message that is gone,
+// such as a mailing list's, with the same Message-ID: its size must be the same.
 func (n *Names) match(ctx context.Context) error {
 	var want []int
 	for _, i := range n.unnamed() {
@@ -140,12 +142,18 @@ func (n *Names) match(ctx context.Context) error {
 		return err
 	}
 	f := newFinder(all)
+	f.exact = n.record.Looked
 	f.exclude(n.others(want))
 	messages, err := n.look(ctx, want)
 	if err != nil {
 		return err
 	}
 	found := f.find(messages)
+	if !n.record.Looked {
+		if err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, state.Change{Looked: true}); err != nil {
+			return err
+		}
+	}
 	more := n.rename(want, found, all)
 	checked := make(map[Key]struct{}, len(n.page.checked)+len(want))
 	for key := range n.page.checked {
@@ -242,7 +250,7 @@ func (n *Names) giveBack(ctx context.Context) error {
 	through := int64(1<<63 - 1)
 	until, allowed := time.Now().Add(MatchTime), false
 	err = n.book.store.Apply(ctx, n.owner.user, n.owner.folder, state.Change{
-		Listed: n.settled, Count: n.drop.Len(), Match: &until, Allowed: &allowed,
+		Listed: n.settled, Count: n.drop.Len(), Match: &until, Looked: true, Allowed: &allowed,
 		Replace: []state.Addition{{Kind: state.NamesChunk, Through: through, Data: encodeNames(names)}},
 	})
 	if err != nil {

@@ -358,6 +358,40 @@ func TestMailComesLater(t *testing.T) {
 	}
 }
 
+// TestLaterCopies has a copy come of a message that was retrieved and is gone, with its
+// Message-ID and a little more in it: nobody has read that.
+func TestLaterCopies(t *testing.T) {
+	copied := mail{50, "<0@example.org>", 1010}
+	for name, prepare := range map[string]func(c *clients){
+		"import": func(c *clients) {
+			list := []Listed{{"old-0", "<0@example.org>", 1000}, {"old-1", "<1@example.org>", 990}, {"old-2", "<2@example.org>", -1}}
+			if err := c.book.Import(t.Context(), "u", "", list); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"change": func(c *clients) { c.mustSession(drop("%u", 7, mails(2)...), all(2), nil) },
+	} {
+		c := newClients(t)
+		prepare(c)
+		first := c.mustSession(drop("dovecot", 8, mails(2)[1]), nil, nil)
+		if name == "import" && first[0] != "old-1" {
+			t.Errorf("what is there may have another size: %q", first)
+		}
+		for range 2 { // the one in memory alone is forgotten
+			got := c.mustSession(drop("dovecot", 8, mails(2)[1], copied), nil, nil)
+			if got[0] != first[0] || got[1] != "0000003200000008" {
+				t.Errorf("%s: %q", name, got)
+			}
+			c.restart()
+		}
+		if name == "import" {
+			if got := c.mustSession(drop("dovecot", 8, mails(3)[2]), nil, nil); got[0] != "old-2" {
+				t.Errorf("of no size: %q", got)
+			}
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	c := newClients(t)
 	big := mail{1, "<a>", 100_000}
