@@ -35,10 +35,15 @@ func (s *session) expires() bool { return s.server.Retrieved != nil && s.policy.
 
 // retrievedName is the name of message i among the retrieved: its unique-id and
 // size. A store that uses unique-ids again, under another UIDVALIDITY, must not
-// have a message expire that nobody has read.
+// have a message expire that nobody has read. The size is what the next session
+// will have for it: not what RETR has found out, where the store is not told.
 func (s *session) retrievedName(i int) []byte {
 	name := append(s.drop.maildrop.AppendUID(nil, i), ' ')
-	return strconv.AppendInt(name, s.drop.size(i), 10)
+	size := s.drop.size(i)
+	if s.sizeCorrecter() == nil {
+		size = s.drop.maildrop.Size(i)
+	}
+	return strconv.AppendInt(name, size, 10)
 }
 
 // expired returns the messages that were retrieved in an earlier session, so long

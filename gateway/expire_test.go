@@ -113,6 +113,22 @@ func uidsOf(m *maildroptest.Memory) string {
 	return strings.Join(uids, " ")
 }
 
+// TestExpireWhereTheHeaderIsEnded has a listener that adds the end of the header to a
+// message without one, which is then longer than it is listed.
+func TestExpireWhereTheHeaderIsEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, m, _ := expireRig(t, nil)
+		m.Add("alice", maildroptest.Message{UID: "endless", Raw: []byte("Subject: no end\r\n")})
+		r.listener = maildroptest.NewListener()
+		go r.server.Serve(r.listener, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways, EndHeader: true})
+		r.session("RETR 4", "QUIT")
+		time.Sleep(31 * 24 * time.Hour)
+		if reply := r.session("QUIT"); reply != "+OK 0 messages removed, 1 expired, bye" || uidsOf(m) != "uid0 uid1 uid2" {
+			t.Errorf("the reply is %q, left are %s", reply, uidsOf(m))
+		}
+	})
+}
+
 func TestExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, m, kept := expireRig(t, nil)

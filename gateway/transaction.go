@@ -64,12 +64,21 @@ func (s *session) retr(args [][]byte) error {
 	s.server.live.totals.retrieved.Add(1)
 	if octets != s.drop.size(i) {
 		s.drop.correct(i, octets)
-		// What EndHeader adds is this listener's, not the message's.
-		if c, ok := s.drop.maildrop.(SizeCorrecter); ok && !s.options.EndHeader {
+		if c := s.sizeCorrecter(); c != nil {
 			c.CorrectSize(i, octets)
 		}
 	}
 	return nil
+}
+
+// sizeCorrecter is the maildrop, or nil where it is not told sizes: what EndHeader adds
+// is this listener's, not the message's.
+func (s *session) sizeCorrecter() SizeCorrecter {
+	if s.options.EndHeader {
+		return nil
+	}
+	c, _ := s.drop.maildrop.(SizeCorrecter)
+	return c
 }
 
 func (s *session) top(args [][]byte) error {
