@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -134,32 +133,12 @@ func (a *ahead) grow() string {
 			break
 		}
 	}
-	set, n := uidSet(a.d.messages.uids[first:end])
+	set, n := uidSet(a.d.messages.uids[first:end], maxSetOctets)
 	a.latest, a.asked = first, first+n
 	for i := first; i < a.asked; i++ {
 		a.octets += a.size(i)
 	}
 	return set
-}
-
-// uidSet writes the first n of uids as the set of a command, as many as fit in
-// one. Only neighbours share a range: in a gap there may be a message that was
-// not listed.
-func uidSet(uids []uint32) (set string, n int) {
-	var b []byte
-	for n < len(uids) && len(b) < maxSetOctets-len("4294967295:4294967295") {
-		if n > 0 {
-			b = append(b, ',')
-		}
-		first := n
-		for n++; n < len(uids) && uids[n] == uids[n-1]+1; n++ {
-		}
-		b = strconv.AppendUint(b, uint64(uids[first]), 10)
-		if n-1 > first {
-			b = strconv.AppendUint(append(b, ':'), uint64(uids[n-1]), 10)
-		}
-	}
-	return string(b), n
 }
 
 // take returns the next message, or nil if it does not come.

@@ -461,14 +461,14 @@ func TestPrefetchLargeMessages(t *testing.T) {
 
 func TestUIDSet(t *testing.T) {
 	uids := []uint32{1, 2, 3, 5, 7, 8, 4294967294, 4294967295}
-	if set, n := uidSet(uids); set != "1:3,5,7:8,4294967294:4294967295" || n != len(uids) {
+	if set, n := uidSet(uids, maxSetOctets); set != "1:3,5,7:8,4294967294:4294967295" || n != len(uids) {
 		t.Errorf("set is %s, of %d", set, n)
 	}
 	uids = nil
 	for i := range 5000 {
 		uids = append(uids, uint32(1<<31+2*i))
 	}
-	set, n := uidSet(uids)
+	set, n := uidSet(uids, maxSetOctets)
 	if len(set) > maxSetOctets || len(set) < maxSetOctets-50 || strings.Count(set, ",") != n-1 {
 		t.Errorf("%d octets for %d UIDs", len(set), n)
 	}

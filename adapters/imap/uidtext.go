@@ -2,26 +2,35 @@ package imap
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 )
 
-// formatUIDs writes uids, ascending, as parseUIDs reads them: "3,7:9".
-func formatUIDs(uids []uint32) string {
+// uidSet writes the first n of uids, which ascend, as the set of a command, "3,7:9": as
+// many as fit into so many octets. Only neighbours share a range: in a gap there may be
+// a message that was not listed.
+func uidSet(uids []uint32, octets int) (set string, n int) {
 	var b []byte
-	for i := 0; i < len(uids); {
-		first := i
-		for i++; i < len(uids) && uids[i] == uids[i-1]+1; i++ {
-		}
-		if len(b) > 0 {
+	for n < len(uids) && len(b) < octets-len("4294967295:4294967295") {
+		if n > 0 {
 			b = append(b, ',')
 		}
+		first := n
+		for n++; n < len(uids) && uids[n] == uids[n-1]+1; n++ {
+		}
 		b = strconv.AppendUint(b, uint64(uids[first]), 10)
-		if i-1 > first {
-			b = strconv.AppendUint(append(b, ':'), uint64(uids[i-1]), 10)
+		if n-1 > first {
+			b = strconv.AppendUint(append(b, ':'), uint64(uids[n-1]), 10)
 		}
 	}
-	return string(b)
+	return string(b), n
+}
+
+// formatUIDs writes uids, ascending, as parseUIDs reads them.
+func formatUIDs(uids []uint32) string {
+	set, _ := uidSet(uids, math.MaxInt)
+	return set
 }
 
 var errUIDText = errors.New("not a list of UIDs")

@@ -89,9 +89,9 @@ func (f *folder) settled(ctx context.Context) (v version, ok bool, err error) {
 	return v, false, err
 }
 
-// scan calls see with each file name in new and cur, and its inode. POSIX leaves open whether a
-// directory's reader meets a file that is renamed meanwhile once, twice or not
-// at all. If whole, nothing changed, and v is the version of what was seen;
+// scan calls see with each file name in new and cur, and its inode. POSIX leaves open
+// whether a directory's reader meets a file that is renamed meanwhile once, twice or
+// not at all. If whole, nothing changed, and v is the version of what was seen;
 // otherwise the caller may want to scan again.
 //
 // new is read before cur, since that is the way messages move.

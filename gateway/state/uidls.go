@@ -250,17 +250,3 @@ func (u *UIDLs) Apply(ctx context.Context, user, folder string, c Change) error 
 		return err
 	})
 }
-
-// Delete forgets a maildrop, and reports whether there was anything to forget.
-func (u *UIDLs) Delete(ctx context.Context, user, folder string) (found bool, err error) {
-	err = u.db.write(ctx, func(ctx context.Context, q querier) error {
-		result, err := q.ExecContext(ctx, "DELETE FROM maildrops WHERE user = ? AND folder = ?", user, folder)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		found = n > 0
-		return err
-	})
-	return found, err
-}

@@ -13,8 +13,8 @@ type Bodies struct {
 	body    *Body // the last one that Next returned
 }
 
-// FetchBodies asks for section of the messages of set ("4,7:9"). Nothing else can be done with the connection until Close or Abandon. ctx
-// governs sending alone.
+// FetchBodies asks for section of the messages of set ("4,7:9"). Nothing else can be
+// done with the connection until Close or Abandon. ctx governs sending alone.
 func (c *Conn) FetchBodies(ctx context.Context, set string, section Section) (*Bodies, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)

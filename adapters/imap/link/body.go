@@ -10,22 +10,17 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// Section is the part of a message that FetchBody gets. The zero value is the
-// whole message, without setting \Seen.
+// Section is the part of a message that FetchBody gets, without setting \Seen. The
+// zero value is the whole message.
 type Section struct {
-	Name     string // "" the whole message, or "HEADER", "TEXT"
-	Offset   int64  // first octet of the part wanted, if Octets > 0
-	Octets   int64  // how many octets are wanted; 0 is all
-	MarkSeen bool   // BODY[] in place of BODY.PEEK[]: sets \Seen
+	Name   string // "" the whole message, or "HEADER", "TEXT"
+	Offset int64  // first octet of the part wanted, if Octets > 0
+	Octets int64  // how many octets are wanted; 0 is all
 }
 
 // String is the section as an item of a FETCH command (RFC 9051 §6.4.5).
 func (s Section) String() string {
-	item := "BODY.PEEK["
-	if s.MarkSeen {
-		item = "BODY["
-	}
-	item += s.Name + "]"
+	item := "BODY.PEEK[" + s.Name + "]"
 	if s.Octets > 0 {
 		item += fmt.Sprintf("<%d.%d>", s.Offset, s.Octets)
 	}
@@ -164,9 +159,11 @@ func (b *Body) UID() imap.UID { return imap.UID(b.uid) }
 // ofMany reports whether it is one of Bodies.
 func (b *Body) ofMany() bool { return b.unwatch != nil }
 
-// Read reads the body, as much of it as comes without a pause, and without a copy between where much is to come and p is large. It returns io.EOF only after all octets were read and the server has
-// completed the command with OK, or for one of Bodies the response. A connection that ends sooner is an error,
-// such as io.ErrUnexpectedEOF, never io.EOF.
+// Read reads the body, as much of it as comes without a pause, and without a copy
+// between where much is to come and p is large. It returns io.EOF only after all octets
+// were read and the server has completed the command with OK, or for one of Bodies the
+// response. A connection that ends sooner is an error, such as io.ErrUnexpectedEOF,
+// never io.EOF.
 func (b *Body) Read(p []byte) (int, error) {
 	switch {
 	case b.err != nil:

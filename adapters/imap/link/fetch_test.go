@@ -32,7 +32,7 @@ func TestFetchBody(t *testing.T) {
 		{name: "partial ignored", section: Section{Octets: 2}, answer: "* 1 FETCH (UID 7 BODY[] " + body + ")\n% OK done\n", want: want},
 		{name: "second piece", section: Section{Offset: 5, Octets: 100}, answer: "* 1 FETCH (UID 7 BODY[]<5> " + body + ")\n% OK done\n", want: want},
 		{name: "second piece ignored", section: Section{Offset: 5, Octets: 100}, answer: "* 1 FETCH (UID 7 BODY[] " + body + ")\n% OK done\n", openErr: ErrProtocol, broken: true},
-		{name: "header", section: Section{Name: "HEADER", MarkSeen: true}, answer: "* 1 FETCH (UID 7 BODY[HEADER] " + body + ")\n% OK done\n", want: want},
+		{name: "header", section: Section{Name: "HEADER"}, answer: "* 1 FETCH (UID 7 BODY[HEADER] " + body + ")\n% OK done\n", want: want},
 		{name: "quoted", answer: "* 1 FETCH (UID 7 BODY[] \"a \\\"b\\\" \\\\ c)\")\n% OK done\n", want: "a \"b\" \\ c)"},
 		{name: "quoted and empty", answer: "* 1 FETCH (UID 7 BODY[] \"\")\n% OK done\n", want: ""},
 		{name: "empty", answer: "* 1 FETCH (UID 7 BODY[] {0}\n)\n% OK done\n", want: ""},
