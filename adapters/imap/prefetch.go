@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,7 +25,8 @@ const (
 	// each is nobody knows.
 	headerOctets = 4 << 10
 	// maxHeld bounds the memory for messages that came out of order, in octets
-	// of all sessions of the process.
+	// of all sessions of the process. Where memory is limited it is a quarter of
+	// that, if that is less.
 	maxHeld = 256 << 20
 )
 
@@ -276,12 +278,12 @@ func (heldBody) Close() error { return nil }
 // heldByAll is the budget that all adapters share.
 var heldByAll budget
 
-// budget is how much memory is in use of what a number of sessions share. The
-// zero value has all maxHeld octets left.
+// budget is how much memory is in use of what a number of sessions share: see
+// maxHeld. The zero value has all of it left.
 type budget struct{ used atomic.Int64 }
 
 func (b *budget) take(octets int64) bool {
-	if b.used.Add(octets) <= maxHeld {
+	if b.used.Add(octets) <= min(maxHeld, debug.SetMemoryLimit(-1)/4) {
 		return true
 	}
 	b.give(octets)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -436,6 +437,15 @@ func TestPrefetchMemory(t *testing.T) {
 				t.Errorf("the log has %s", log)
 			}
 		})
+	}
+}
+
+func TestBudgetOfLimitedMemory(t *testing.T) {
+	limit := debug.SetMemoryLimit(400 << 20)
+	defer debug.SetMemoryLimit(limit)
+	var b budget
+	if !b.take(100<<20) || b.take(1) {
+		t.Error("it is not a quarter of the memory")
 	}
 }
 
