@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -188,12 +189,16 @@ func pss(pid int) (kB float64, err error) {
 	return 0, fmt.Errorf("no Pss in smaps_rollup of process %d", pid)
 }
 
-// freeAddr is an address on loopback that was free a moment ago.
+// freeAddr is an address on loopback that was free a moment ago, below the ports
+// that the system gives to outgoing connections.
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12000+rand.IntN(20000))); err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
