@@ -10,6 +10,7 @@ import (
 
 const (
 	learnMost  = 500              // messages that are learned at a time
+	learnDelay = time.Hour        // before the first time of a maildrop with more
 	learnPause = time.Minute      // of a maildrop, between two times
 	learnAgain = time.Hour        // after a failure
 	learnLimit = 10 * time.Second // of a time
@@ -28,7 +29,15 @@ var never = time.Unix(math.MaxInt32, 0)
 // the maildrop, and looks at a few hundred messages. ReadHeaders must work until it
 // returns, and fail once ctx ends.
 func (n *Names) Learner() func(ctx context.Context) {
-	if n == nil || n.book == nil || n.drop == nil || n.drop.Len() == 0 || time.Now().Before(n.book.page(n.owner).learned) {
+	if n == nil || n.book == nil || n.drop == nil || n.drop.Len() == 0 {
+		return nil
+	}
+	switch at := n.book.page(n.owner).learned; {
+	case at.IsZero() && n.drop.Len() > learnMost:
+		// Not all of them at a start, when everybody logs in.
+		n.book.setLearned(n.owner, time.Now().Add(learnDelay))
+		return nil
+	case time.Now().Before(at):
 		return nil
 	}
 	if n.book.learning.Add(1) > learners {
