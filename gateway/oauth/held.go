@@ -17,7 +17,11 @@ type held struct {
 	unsaved  bool   // grant is newer than the store
 	renewal  *renewal
 	failure  failure
+	replaced time.Time // when a token was last renewed because a mail server refused it
 }
+
+// errRenewed says that there is no hope in another token.
+var errRenewed = errors.New("a token was renewed just now, and is refused as well")
 
 // renewal is under way until done is closed; then the rest is set.
 type renewal struct {
@@ -40,8 +44,8 @@ const (
 	refusedAgain = 10 * time.Minute
 	// mendedAgain is when the operator may have mended the configuration.
 	mendedAgain = time.Minute
-	// renewAgain is how old a token must be that is renewed because the mail
-	// server refuses it: it may refuse all.
+	// renewAgain is how long after a token was renewed because the mail server
+	// refused it the next one is: it may refuse all.
 	renewAgain = 5 * time.Minute
 )
 
@@ -68,7 +72,9 @@ func (h *held) idle() bool {
 }
 
 // renew starts renewing the token of grant, if nobody does already, or joins. err
-// is the last failure while it is too early to try again.
+// is the last failure while it is too early to try again, or errRenewed where
+// refused, which a mail server does not take, is the token still and was got in place
+// of another that it did not take.
 func (h *held) renew(grant *Grant, refused string, do func(ctx context.Context, refused string) (*Grant, error)) (r *renewal, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -77,6 +83,10 @@ func (h *held) renew(grant *Grant, refused string, do func(ctx context.Context, 
 	}
 	if h.failure.err != nil && h.failure.grant == grant.ID && time.Now().Before(h.failure.until) {
 		return nil, h.failure.err
+	}
+	isRefused := refused != "" && h.grant != nil && h.grant.Access == refused
+	if isRefused && h.grant.good(time.Now()) && !h.replaced.IsZero() && time.Since(h.replaced) < renewAgain {
+		return nil, errRenewed
 	}
 	r = &renewal{done: make(chan struct{})}
 	h.renewal = r
@@ -90,6 +100,9 @@ func (h *held) renew(grant *Grant, refused string, do func(ctx context.Context, 
 		r.grant, r.err, h.renewal = g, err, nil
 		if err == nil {
 			h.failure = failure{}
+			if isRefused {
+				h.replaced = time.Now()
+			}
 		} else {
 			f := failure{err: err, grant: grant.ID, times: h.failure.times + 1}
 			f.until = time.Now().Add(f.after(err))

@@ -335,25 +335,39 @@ func TestRefusedToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := oauthtest.New()
 		f := newFixture(t, server, server.Transport())
-		old, _ := f.tokens().Token(t.Context(), "")
-		if again, err := f.tokens().Token(t.Context(), old); again != old || err != nil {
-			t.Error("a token that is new was renewed")
+		for want := 1; want <= 3; want++ {
+			old, _ := f.tokens().Token(t.Context(), "")
+			var sessions sync.WaitGroup
+			for range 50 {
+				sessions.Go(func() {
+					token, err := f.tokens().Token(t.Context(), old)
+					if err != nil || token == old {
+						t.Errorf("a refused token: %v", err)
+					}
+					if again, err := f.tokens().Token(t.Context(), token); err != nil || again != token {
+						t.Errorf("refused as well, it was renewed, %v", err)
+					}
+				})
+			}
+			sessions.Wait()
+			if n := server.Count("refresh_token"); n != want {
+				t.Errorf("%d refreshes, want %d", n, want)
+			}
+			time.Sleep(renewAgain)
 		}
-		time.Sleep(10 * time.Minute)
-		var sessions sync.WaitGroup
-		for range 50 {
-			sessions.Go(func() {
-				if token, err := f.tokens().Token(t.Context(), old); err != nil || token == old {
-					t.Errorf("a refused token: %v", err)
-				}
-			})
+
+		// Where a withdrawn consent is behind it, that is what the user is told.
+		server.RevokeUser("jane@example.org")
+		token, err := f.tokens().Token(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
 		}
-		sessions.Wait()
-		if n := server.Count("refresh_token"); n != 1 {
-			t.Errorf("%d refreshes", n)
-		}
+		_, err = f.tokens().Token(t.Context(), token)
+		wantRefusal(t, err, gateway.CodeAuth, "authorise again", "invalid_grant")
 	})
 }
+
+const renewAgain = 5 * time.Minute // as there
 
 // A stored token that was got in the future, as it seems once the clock was set back,
 // is not given out: nobody knows how old it is.

@@ -48,18 +48,14 @@ func (s *source) Token(ctx context.Context, refused string) (string, error) {
 		return "", s.explain(err)
 	}
 	now := time.Now()
-	good := g.good(now)
-	if refused != "" && g.Access == refused {
-		if good && now.Sub(g.Issued) < renewAgain {
-			return refused, nil
-		}
-		good = false
-	}
+	good := g.good(now) && (refused == "" || g.Access != refused)
 	if good && now.Before(g.early()) {
 		return g.Access, nil
 	}
 	r, err := h.renew(g, refused, func(ctx context.Context, refused string) (*Grant, error) { return s.renew(ctx, h, refused) })
 	switch {
+	case errors.Is(err, errRenewed):
+		return refused, nil
 	case good:
 		return g.Access, nil // it is renewed behind us
 	case err != nil:

@@ -23,6 +23,13 @@ import (
 // is worth (RFC 7662).
 func startTokenDovecot(t testing.TB, provider *oauthtest.Server) *dovecot {
 	t.Helper()
+	return startTokenDovecotWith(t, provider, "oauthbearer xoauth2", "")
+}
+
+// startTokenDovecotWith is startTokenDovecot with other mechanisms for tokens, and
+// more settings of its passdb.
+func startTokenDovecotWith(t testing.TB, provider *oauthtest.Server, mechanisms, settings string) *dovecot {
+	t.Helper()
 	config := filepath.Join(folder(t), "oauth2.conf")
 	write(t, config, fmt.Sprintf(`introspection_url = %s/introspect
 introspection_mode = post
@@ -30,15 +37,16 @@ username_attribute = username
 active_attribute = active
 active_value = true
 timeout_msecs = 5000
-`, provider.URL), 0o644)
+%s
+`, provider.URL, settings), 0o644)
 	return startDovecotWith(t, fmt.Sprintf(`
-auth_mechanisms = plain login oauthbearer xoauth2
+auth_mechanisms = plain login %[1]s
 passdb {
   driver = oauth2
-  mechanisms = oauthbearer xoauth2
-  args = %s
+  mechanisms = %[1]s
+  args = %[2]s
 }
-`, config))
+`, mechanisms, config))
 }
 
 // unkept is a store to which no connection is kept, so that each session logs in.
@@ -227,11 +235,11 @@ level = "debug"
 		c.command("QUIT")
 	}
 
-	// The provider ends it.
+	// The provider ends it, and Dovecot takes the token no more, though it is new.
 	provider.RevokeUser("alice")
 	for range 2 {
 		_, err = tryLogin(t, g.addr(), "scanner")
-		refusedWith(t, err, "[SYS/PERM] mail server does not let the gateway in")
+		refusedWith(t, err, "[AUTH] the gateway may not read this mailbox any more, authorise again")
 	}
 	g.authorise(t, provider, "scanner")
 	if c, err = tryLogin(t, g.addr(), "scanner"); err != nil {
@@ -262,6 +270,97 @@ level = "debug"
 	}
 	if len(secrets) < 20 || len(logs) < 2000 {
 		t.Errorf("%d secrets were looked for in %d octets of a log", len(secrets), len(logs))
+	}
+}
+
+// Each way to a token, and each mechanism for it, at a server that has the one alone:
+// a code, which opens a shared mailbox as well, and the client's own credentials.
+func TestOAuthWays(t *testing.T) {
+	for _, mechanism := range []string{"xoauth2", "oauthbearer"} {
+		t.Run(mechanism, func(t *testing.T) {
+			provider := oauthtest.Start(t)
+			provider.Interval = 1
+			// Whoever has a token may read all mailboxes of the domain, here of none.
+			d := startTokenDovecotWith(t, provider, mechanism, "username_format = %d")
+			o := provider.Options()
+			g := startGateway(t, unkept{d}, oauthTable("idp", o.ClientID, provider)+fmt.Sprintf(`
+device_url = %[1]q
+[oauth.app]
+grant = "client_credentials"
+client_id = %[2]q
+client_secret = %[3]q
+client_auth = "basic"
+scopes = [%[4]q]
+token_url = %[5]q
+[[users]]
+name = "scanner"
+password = "{PLAIN}%[6]s"
+adapter = "office"
+oauth = "idp"
+upstream_user = "alice"
+[[users]]
+name = "desk"
+password = "{PLAIN}%[6]s"
+adapter = "office"
+oauth = "idp"
+oauth_user = "scanner"
+upstream_user = "sales"
+[[users]]
+name = "robot"
+password = "{PLAIN}%[6]s"
+adapter = "office"
+oauth = "app"
+upstream_user = "bob"
+`, o.DeviceURL, o.ClientID, o.ClientSecret, oauthtest.MailScope, o.TokenURL, password))
+			g.authoriseByCode(t, provider, "scanner", "alice")
+			for user, mailbox := range map[string]string{"scanner": "alice", "desk": "sales", "robot": "bob"} {
+				message := []byte("Subject: for " + mailbox + "\r\n\r\ntext\r\n")
+				d.deliver(t, mailbox, message)
+				c, err := tryLogin(t, g.addr(), user)
+				if err != nil {
+					t.Errorf("%s: %v", user, err)
+					continue
+				}
+				if got := c.retrieve(t, 1); string(canonical(got)) != string(canonical(message)) {
+					t.Errorf("the mail of %s is %q", user, got)
+				}
+				c.must(t, "QUIT")
+			}
+			if n := provider.Count("urn:ietf:params:oauth:grant-type:device_code"); n == 0 || provider.Count("client_credentials") != 1 {
+				t.Errorf("%d polls for the code, %d tokens of the client", n, provider.Count("client_credentials"))
+			}
+		})
+	}
+}
+
+// authoriseByCode has a user authorise the gateway by a code, which they type in
+// elsewhere.
+func (g *gateway) authoriseByCode(t testing.TB, provider *oauthtest.Server, name, user string) {
+	t.Helper()
+	cmd := g.command(t, "oauth", "login", name)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	var shown strings.Builder
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		shown.WriteString(line + "\n")
+		if regexp.MustCompile(`^[A-Z0-9]{8}$`).MatchString(line) {
+			if err := provider.Type(line, user, true); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("oauth login %s: %v\n%s", name, err, &shown)
 	}
 }
 
