@@ -53,6 +53,11 @@ userdb {
   driver = static
   args = uid=%[4]d gid=%[4]d home=%[6]s/%%u
 }
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0 # no waiting for those who share an address with guessers
+  }
+}
 service imap-login {
   chroot =
   inet_listener imap {
