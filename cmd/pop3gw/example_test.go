@@ -168,6 +168,7 @@ func inFolder(t *testing.T, dir, text string) string {
 	t.Helper()
 	writeTestCertificate(t, dir)
 	write(t, mkdir(t, filepath.Join(dir, "secrets")), "scanner-imap", "secret\n")
+	write(t, filepath.Join(dir, "secrets"), "google", "secret\n")
 	write(t, dir, "users", "bob@example.org:{PLAIN}secret\n")
 	write(t, dir, "scanner", "secret\n")
 	return strings.NewReplacer("/etc/pop3gw/", dir+"/", "/etc/dovecot/", dir+"/", "/run/secrets/", dir+"/").Replace(text)
