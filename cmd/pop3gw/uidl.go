@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pop3gw/gateway/merge"
 	"pop3gw/gateway/state"
 	"pop3gw/gateway/uidl"
 )
@@ -143,11 +143,6 @@ func (w *whose) run(cmd *cobra.Command, do func(s *service, user, folder string)
 	return do(s, user, folder)
 }
 
-// exporter is a maildrop that can list its unique-ids.
-type exporter interface {
-	ExportUIDs(ctx context.Context, write func(uidl.Listed) error) error
-}
-
 func newUIDLExportCommand() *cobra.Command {
 	var w whose
 	cmd := &cobra.Command{
@@ -156,7 +151,10 @@ func newUIDLExportCommand() *cobra.Command {
 		Long: `Open a maildrop as a login would, and print its unique-ids as a list. The user's
 password is asked for, or read from standard input, only where it is the one that logs
 in at the IMAP server. For a message without a Message-ID the list has "~" and a digest
-of other header fields.`,
+of other header fields.
+
+Where mailboxes merges folders the list has all of them, as the client sees them; what
+import takes is of one folder (--folder), without what tells folders apart.`,
 		Example: "  pop3gw uidl export --user bob@example.org > bob.list",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -174,7 +172,7 @@ of other header fields.`,
 				defer func() { err = errors.Join(err, maildrop.Close()) }()
 				out := bufio.NewWriter(cmd.OutOrStdout())
 				fmt.Fprintf(out, "# unique-ids of %s: unique-id, Message-ID, octets\n", user)
-				e, ok := maildrop.(exporter)
+				e, ok := maildrop.(merge.Exporter)
 				if !ok {
 					return errors.New("this kind of maildrop cannot be listed")
 				}

@@ -63,6 +63,42 @@ func TestUIDLCommands(t *testing.T) {
 	must("2 unique-ids for bob", "import", "--user", "bob", filepath.Join(dir, "again.list"))
 }
 
+// TestExportOfMergedFolders lists the unique-ids that a client is told.
+func TestExportOfMergedFolders(t *testing.T) {
+	dir, config := uidlFolder(t)
+	for _, sub := range []string{"new", "cur"} {
+		if err := os.MkdirAll(filepath.Join(dir, "mail", "bob", ".Junk", sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "mail", "bob", ".Junk", "cur"), "1.a:2,S", "Message-ID: <3@example.org>\n\nThree\n")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = write(t, dir, "config.toml", strings.Replace(string(text), "[[users]]", "mailboxes = [\"INBOX\", \"Junk\"]\n[[users]]", 1))
+	out, stderr, code := pop3gw(t, "", "uidl", "export", "--user", "bob", "--config", config)
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	p := start(t, dir, "serve", "--config", config)
+	c, _ := dial(t, p.out.find(t, `msg=listening address=(\S+) `)[1], nil)
+	c.do("+OK", "USER bob")
+	c.do("+OK 3 ", "PASS secret")
+	c.do("+OK", "UIDL")
+	lines := strings.Split(strings.TrimSpace(out), "\n")[1:]
+	told := strings.Split(strings.TrimSpace(c.body()), "\n")
+	if len(lines) != len(told) {
+		t.Fatalf("%q, and UIDL says %q", lines, told)
+	}
+	for i := range told {
+		uid, _, _ := strings.Cut(lines[i], "\t")
+		if _, want, _ := strings.Cut(told[i], " "); uid != want {
+			t.Errorf("%q, and UIDL says %q", lines[i], told[i])
+		}
+	}
+}
+
 func TestUIDLCommandsRefuse(t *testing.T) {
 	dir, config := uidlFolder(t)
 	wrong := write(t, dir, "wrong.list", "a\t<1>\nb b\t<2>\na\t<3>\n")

@@ -13,6 +13,7 @@ import (
 	"sort"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/uidl"
 )
 
 // Part is a folder, open and listed.
@@ -92,7 +93,11 @@ func (d *Maildrop) Size(i int) int64 {
 func (d *Maildrop) AppendUID(dst []byte, i int) []byte {
 	p, at := d.of(i)
 	start := len(dst)
-	dst = p.AppendUID(dst, at)
+	return d.tagged(p, p.AppendUID(dst, at), start)
+}
+
+// tagged makes of dst[start:], the unique-id of a message of p, the one here.
+func (d *Maildrop) tagged(p *part, dst []byte, start int) []byte {
 	uid := dst[start:]
 	if p.tag == "" {
 		if !d.isTagged(uid) {
@@ -111,6 +116,31 @@ func (d *Maildrop) isTagged(uid []byte) bool {
 	return slices.ContainsFunc(d.parts, func(p part) bool {
 		return p.tag != "" && len(uid) >= len(p.tag) && string(uid[len(uid)-len(p.tag):]) == p.tag
 	})
+}
+
+// Exporter is a Maildrop that can list its unique-ids, each with the Message-ID and the
+// size of its message.
+type Exporter interface {
+	ExportUIDs(ctx context.Context, write func(uidl.Listed) error) error
+}
+
+// ExportUIDs implements Exporter: folder by folder.
+func (d *Maildrop) ExportUIDs(ctx context.Context, write func(uidl.Listed) error) error {
+	for k := range d.parts {
+		p := &d.parts[k]
+		e, ok := p.Maildrop.(Exporter)
+		if !ok {
+			return p.explain(errors.New("this kind of maildrop cannot be listed"))
+		}
+		err := e.ExportUIDs(ctx, func(l uidl.Listed) error {
+			l.UID = string(d.tagged(p, []byte(l.UID), 0))
+			return write(l)
+		})
+		if err != nil {
+			return p.explain(err)
+		}
+	}
+	return nil
 }
 
 // Retrieve implements gateway.Maildrop.

@@ -92,13 +92,17 @@ func Parse(text, allowed string) (Form, error) {
 		if p.variable == 0 {
 			continue
 		}
+		if p.variable == MD5 && !strings.ContainsRune(allowed, MD5) {
+			return Form{}, fmt.Errorf("found %q; %%m is a digest of headers that Dovecot has for mbox alone; "+
+				"set another form and bring the unique-ids in by a list (pop3gw uidl import, docs/migration.md)", text)
+		}
 		if !strings.ContainsRune(allowed, rune(p.variable)) {
 			return Form{}, fmt.Errorf("found %q, which needs %s; %s", text, meaning(p.variable), elsewhere(p.variable))
 		}
 		f.has[p.variable] = true
 	}
 	if !f.has[UID] && !f.has[File] && !f.has[GUID] && !f.has[MD5] && !f.has[gmailID] {
-		return Form{}, fmt.Errorf("found %q, which gives all messages one name; a template needs one of %%u, %%f, %%g, %%m", text)
+		return Form{}, fmt.Errorf("found %q, which gives all messages one name; a template needs one of %%u, %%f, %%g", text)
 	}
 	f.text = canonical(parts)
 	return f, nil
@@ -112,8 +116,6 @@ func meaning(variable byte) string {
 		return "file names"
 	case GUID:
 		return "GUIDs of messages"
-	case MD5:
-		return "the headers of messages"
 	}
 	return "message ids of Gmail"
 }

@@ -78,6 +78,7 @@ func TestWrongForms(t *testing.T) {
 		{"%Mu", "uv", "followed by"},
 		{"%Xf", "uvf", "followed by"},
 		{"%G", everything, "followed by"},
+		{"%m", "uvfg", "%m is a digest of headers that Dovecot has for mbox alone"},
 		{"%v", "uv", "gives all messages one name"},
 		{"%u %v", "uv", `" " cannot be part`},
 		{"ü%u", "uv", "cannot be part"},
