@@ -101,7 +101,7 @@ func parseListed(line string) (Listed, error) {
 	case !Legal(l.UID):
 		return l, fmt.Errorf("unique-id %q has a character that is not allowed, or none at all; allowed are those from ! to ~", l.UID)
 	case l.Reference == "":
-		return l, errors.New("the Message-ID is missing; leave out messages without one")
+		return l, errors.New("the Message-ID is missing; leave out messages without one, or list them as docs/migration.md does")
 	}
 	if len(fields) == 3 && fields[2] != "" {
 		size, err := strconv.ParseInt(fields[2], 10, 64)

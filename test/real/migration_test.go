@@ -239,28 +239,55 @@ func imported(t testing.TB, user string, from int, g *gateway, messages int) {
 	if got := m.fetch(from); got != messages {
 		t.Fatalf("fetchmail got %d messages from the server before, want %d", got, messages)
 	}
-	c := login(t, loopback(from), user)
-	var list strings.Builder
-	sizes := make(map[string]string)
-	for _, line := range c.lines(t, "LIST") {
-		n, size, _ := strings.Cut(line, " ")
-		sizes[n] = size
-	}
-	for _, line := range c.lines(t, "UIDL") {
-		n, uid, _ := strings.Cut(line, " ")
-		for _, field := range c.lines(t, "TOP %s 0", n) {
-			if id, ok := strings.CutPrefix(field, "Message-ID: "); ok {
-				fmt.Fprintf(&list, "%s\t%s\t%s\n", uid, id, sizes[n])
-			}
-		}
-	}
-	c.must(t, "QUIT")
 	path := filepath.Join(folder(t), "list")
-	write(t, path, list.String(), 0o644)
+	write(t, path, listed(t, from, user), 0o644)
 	g.uidl(t, "import", "--user", user, path)
 	if got := m.fetch(g.port); got != 0 {
 		t.Errorf("%d messages were fetched again", got)
 	}
+}
+
+// listed is what the script of docs/migration.md prints, without its TLS.
+func listed(t testing.TB, port int, user string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/migration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := regexp.MustCompile("(?s)```python\n(.*?)```").FindSubmatch(text)
+	if script == nil {
+		t.Fatal("docs/migration.md has no script")
+	}
+	plain := strings.Replace(string(script[1]), "poplib.POP3_SSL(", "poplib.POP3(", 1)
+	out, err := exec.Command("/usr/bin/python3", "-c", plain, loopback(port), user, password).Output()
+	if err != nil {
+		t.Fatalf("the script: %v", err)
+	}
+	return string(out)
+}
+
+// TestListOfOddMail imports a list of messages without a Message-ID, and with an odd
+// header.
+func TestListOfOddMail(t *testing.T) {
+	t.Parallel()
+	d := startDovecotWith(t, "pop3_uidl_format = old-%f")
+	var odd [][]byte
+	for i, header := range []string{
+		"From: a@example.org\r\nSubject: no id\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n",
+		"From: a@example.org\r\nSubject: folded\r\n and\t \tspaced \r\nTo:\r\n b@example.org,\r\n\tc@example.org\r\n",
+		"Subject: \xe4\xf6\xfc in no encoding\r\n",
+		"X-Nothing: of use\r\n",
+		"Message-ID:\r\n <folded@example.org>\r\n",
+		"Message-Id : <space@example.org> \r\n",
+		"Message-ID:\r\nMessage-ID: <second@example.org>\r\n",
+		"Message-ID: ~1\r\nSubject: looks like a digest\r\n",
+		"Message-ID: <\xe4@example.org>\r\n",
+		"Subject: " + strings.Repeat("long ", 600) + "\r\n",
+	} {
+		odd = append(odd, fmt.Appendf(nil, "%s\r\nText %d\r\n", header, i))
+	}
+	d.deliver(t, "alice", append(identified(0, 3), odd...)...)
+	imported(t, "alice", d.popPort, startGateway(t, d, ""), 3+len(odd))
 }
 
 // uidl runs a command as root, as an administrator might, while the gateway runs.
