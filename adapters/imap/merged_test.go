@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -11,6 +12,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/state"
+	"pop3gw/gateway/uidl"
 )
 
 // mergedRig is an account whose INBOX and Junk are one maildrop, and the connections
@@ -74,6 +77,35 @@ func cmpErr(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// TestMergedIsLearned has the mail of both folders become known that nobody retrieves,
+// by the connection that the next session has.
+func TestMergedIsLearned(t *testing.T) {
+	r := newMergedRig(t)
+	db, err := state.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.adapter.Close(); db.Close() })
+	book := uidl.NewBook(db, slog.New(slog.DiscardHandler))
+	r.adapter.UseBook(book)
+	for range 2 {
+		d, err := r.open(t, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		r.adapter.background.Wait()
+	}
+	for folder, want := range map[string]int{"": 2, "Junk": 1} {
+		if n, err := book.Known(t.Context(), r.account.Name, folder); n != want || err != nil {
+			t.Errorf("%d messages of folder %q are known, want %d; %v", n, folder, want, err)
+		}
+	}
+	if n := r.dialled(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
 }
 
 // All folders are locked, whoever asks for one of them, and reached by one
