@@ -55,6 +55,7 @@ type failures struct {
 	last  time.Time
 	free  time.Time // no further login is looked at before
 	tried []uint64  // hashes of what was refused, the last ones
+	left  int       // logins, besides, whose clients did not wait for the answer
 }
 
 // maxTried is for devices that send the same wrong passwords for ever.
@@ -82,6 +83,7 @@ type attempt struct {
 	known bool        // the name has logged in from there
 	gone  func() bool // the client has closed the connection
 	turn  bool        // it has one of its address's turns
+	ended bool        // the password was right, or wrong
 }
 
 // errThrottled is in the chain of the error for a login that was not looked at.
@@ -200,13 +202,23 @@ func (a *attempt) done() {
 		return
 	}
 	a.turn = false
+	left := !a.ended && a.gone()
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
+	if left { // whoever does so again and again would always be the one that came last: see Rank
+		from, now := failuresOf(a.t.blocks, a.block), time.Now()
+		from.now(now)
+		from.left, from.last = min(from.left, maxLeft-1)+1, now
+	}
 	a.t.giveBack(a.block)
 }
 
+// maxLeft bounds what clients that did not wait add to a rank.
+const maxLeft = 10
+
 // succeeded notes that the name has logged in from its address.
 func (a *attempt) succeeded() {
+	a.ended = true
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
 	a.t.proven.Add(a.t.pair(a.block, a.name), struct{}{})
@@ -216,6 +228,7 @@ func (a *attempt) succeeded() {
 // long to hold the answer back. The same once more, as a device sends that was set
 // up wrongly, is no further guess. secret is "" where it is another each time.
 func (a *attempt) failed(name, secret string) time.Duration {
+	a.ended = true
 	t := a.t
 	name = baseName(name)
 	var mark uint64
@@ -251,7 +264,7 @@ func (a *attempt) rank() int {
 	defer a.t.mu.Unlock()
 	rank := 1
 	if from, ok := a.t.blocks.Peek(a.block); ok {
-		rank += from.count
+		rank += from.now(time.Now()) + from.left
 	}
 	if of := a.t.turns[a.block]; of != nil {
 		rank += max(0, of.running-1)
@@ -314,6 +327,7 @@ func (t *throttle) hash(parts ...string) uint64 {
 func (f *failures) now(at time.Time) int {
 	if halvings := at.Sub(f.last) / failuresHalve; halvings > 0 {
 		f.count >>= min(halvings, 62)
+		f.left >>= min(halvings, 62)
 		f.last = f.last.Add(halvings * failuresHalve)
 	}
 	return f.count
@@ -354,8 +368,8 @@ type attemptKey struct{}
 // Rank says in which order the logins go that wait for something that only few can
 // have at a time: 0 comes first, one of a user who has logged in from its address
 // before; 1 is a login from an address that is not known; higher ones are from
-// addresses with failed logins, or several at a time, the more the higher; last come
-// those whose clients have gone. It is that of the login whose
+// addresses with failed logins, or ones that were not waited for, or several at a time,
+// the more the higher; last come those whose clients have gone. It is that of the login whose
 // ctx Accounts and Adapters get, and may become higher while the login waits. Among
 // equals whoever came last is best served first: the others may have given up.
 func Rank(ctx context.Context) int {
