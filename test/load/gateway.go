@@ -44,9 +44,9 @@ type gateway struct {
 	log        string // path of its log
 }
 
-// startGateway serves the users, whose passwords are in a passwd-file of lines
-// "name:hash". Each has one message.
-func startGateway(t *testing.T, users map[string]string) *gateway {
+// startGateway serves the users over Maildirs, whose passwords are in a passwd-file of
+// lines "name:hash". Each has one message. limits are more keys of [limits].
+func startGateway(t *testing.T, users map[string]string, limits string) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	var passwd strings.Builder
@@ -61,6 +61,33 @@ func startGateway(t *testing.T, users map[string]string) *gateway {
 		write(t, filepath.Join(inbox, "new", "1.one.host"), "Subject: one\n\ntext\n")
 	}
 	write(t, filepath.Join(dir, "users"), passwd.String())
+	return serve(t, dir, limits, fmt.Sprintf(`[adapters.store]
+type = "maildir"
+path = %q
+[[routes]]
+users = "*"
+adapter = "store"
+passwd_file = "users"
+`, filepath.Join(dir, "mail", "{user}", "Maildir")))
+}
+
+// startGatewayBefore serves the users of an IMAP server.
+func startGatewayBefore(t *testing.T, address string) *gateway {
+	t.Helper()
+	return serve(t, t.TempDir(), "", fmt.Sprintf(`[adapters.store]
+type = "imap"
+address = %q
+tls = "none"
+send_client_address = true
+[[routes]]
+users = "*"
+adapter = "store"
+`, address))
+}
+
+// serve runs pop3gw with a configuration in dir.
+func serve(t *testing.T, dir, limits, store string) *gateway {
+	t.Helper()
 	writeCertificate(t, dir)
 	config := filepath.Join(dir, "config.toml")
 	write(t, config, fmt.Sprintf(`hostname = "localhost"
@@ -74,16 +101,9 @@ tls = "implicit"
 [tls]
 certificate = "tls.crt"
 key = "tls.key"
-[adapters.files]
-type = "maildir"
-path = %q
-[[routes]]
-users = "*"
-adapter = "files"
-passwd_file = "users"
 [limits]
 login_timeout = "15m"
-`, filepath.Join(dir, "mail", "{user}", "Maildir")))
+%s%s`, limits, store))
 	g := &gateway{log: filepath.Join(dir, "log")}
 	log, err := os.Create(g.log)
 	if err != nil {
@@ -140,6 +160,16 @@ func (g *gateway) memory(t *testing.T) (now, peak int64) {
 		}
 	}
 	return now, peak
+}
+
+// files is how many files the gateway has open.
+func (g *gateway) files(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
 }
 
 const mega = 1 << 20

@@ -17,46 +17,70 @@ import (
 // size is how much load there is.
 type size struct {
 	idle, users, perSecond int
+	fresh                  int // every how manieth login is of a user who has not been there before
 	lasts                  time.Duration
 }
 
+// A Maildir session has four open files. Where a process may not have enough for all,
+// more gateways than one have their share of the users; spare is for what logs in and
+// out.
+const filesPerSession, spare = 4, 5000
+
 // TestIdleSessionsAndLogins keeps sessions with TLS open, each with a maildrop,
-// while others log in and out, with TLS and argon2id hashes.
+// while others log in and out, with TLS and argon2id hashes. Most of those have logged
+// in before, so that their passwords are remembered.
 func TestIdleSessionsAndLogins(t *testing.T) {
-	s := size{idle: 300, users: 20, perSecond: 40, lasts: 5 * time.Second}
+	s := size{idle: 300, users: 20, perSecond: 40, fresh: 20, lasts: 5 * time.Second}
 	if full {
-		s = size{idle: 5000, users: 400, perSecond: 200, lasts: time.Minute}
+		s = size{idle: 5000, users: 400, perSecond: 200, fresh: 50, lasts: time.Minute}
 	}
 	hash, err := account.Hash([]byte("secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := make(map[string]string)
-	for i := range s.idle {
-		users[fmt.Sprint("idle", i)] = "{PLAIN}secret"
-	}
-	for i := range s.users {
-		users[fmt.Sprint("user", i)] = hash
-	}
-	// A Maildir session has four open files. Where they do not suffice for all, the
-	// others stay before their login.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	loggedIn := min(s.idle, (int(min(files.Max, 1<<20))-s.idle-5000)/3) // 5,000 for what logs in and out
-	g := startGateway(t, users)
-	if err := session("", g.tls, true, "user0", "secret"); err != nil { // what is made once
-		t.Fatal(err)
+	perProcess := int(min(files.Max, 1<<20)) - spare
+	gateways := make([]*gateway, (s.idle*filesPerSession+perProcess-1)/perProcess)
+	n := s.perSecond * int(s.lasts/time.Second) // logins
+	users := make([]map[string]string, len(gateways))
+	for i := range users {
+		users[i] = make(map[string]string)
 	}
-	before, _ := g.memory(t)
+	for i := range s.idle {
+		users[i%len(users)][fmt.Sprint("idle", i)] = "{PLAIN}secret"
+	}
+	for i := range s.users {
+		users[i%len(users)][fmt.Sprint("user", i)] = hash
+	}
+	for i := 0; i < n; i += s.fresh {
+		users[i%len(users)][fmt.Sprint("fresh", i)] = hash
+	}
+	for i := range gateways {
+		gateways[i] = startGateway(t, users[i], "")
+		if err := session("", gateways[i].tls, true, fmt.Sprint("user", i), "secret"); err != nil { // what is made once
+			t.Fatal(err)
+		}
+	}
+	at := func(i int) string { return gateways[i%len(gateways)].tls }
+	memory := func() (now, peak int64) {
+		for _, g := range gateways {
+			n, p := g.memory(t)
+			now, peak = now+n, peak+p
+		}
+		return now, peak
+	}
+	before, _ := memory()
+	filesBefore := gateways[0].files(t)
 
 	var errs failed
 	var mu sync.Mutex
 	var open []*client
 	each(s.idle, 16, func(i int) {
-		c, err := dial("", g.tls, true)
-		if err == nil && i < loggedIn {
+		c, err := dial("", at(i), true)
+		if err == nil {
 			err = errors.Join(c.must(fmt.Sprint("USER idle", i)), c.must("PASS secret"))
 		}
 		if err != nil {
@@ -69,22 +93,26 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 		open = append(open, c)
 	})
 	each(s.users, 16, func(i int) { // each hash is computed once, and then remembered
-		if err := session("", g.tls, true, fmt.Sprint("user", i), "secret"); err != nil {
+		if err := session("", at(i), true, fmt.Sprint("user", i), "secret"); err != nil {
 			errs.add(err)
 		}
 	})
-	idle, _ := g.memory(t)
+	idle, _ := memory()
+	filesEach := float64(gateways[0].files(t)-filesBefore) * float64(len(gateways)) / float64(s.idle)
 
 	// A login is due every so often, whether or not the earlier ones are done.
-	n := s.perSecond * int(s.lasts/time.Second)
 	took := make([]time.Duration, n)
 	var running sync.WaitGroup
 	start := time.Now()
 	for i := range n {
 		due := start.Add(time.Duration(i) * time.Second / time.Duration(s.perSecond))
 		time.Sleep(time.Until(due))
+		name, address := fmt.Sprint("user", i%s.users), at(i%s.users)
+		if i%s.fresh == 0 {
+			name, address = fmt.Sprint("fresh", i), at(i)
+		}
 		running.Go(func() {
-			if err := session("", g.tls, true, fmt.Sprint("user", i%s.users), "secret"); err != nil {
+			if err := session("", address, true, name, "secret"); err != nil {
 				errs.add(fmt.Errorf("login %d: %w", i, err))
 			}
 			took[i] = time.Since(due)
@@ -92,7 +120,7 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	}
 	running.Wait()
 	lasted := time.Since(start)
-	_, peak := g.memory(t)
+	_, peak := memory()
 
 	each(len(open), 16, func(i int) {
 		if err := open[i].must("CAPA"); err != nil {
@@ -102,8 +130,8 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 		open[i].nc.Close()
 	})
 	slices.Sort(took)
-	t.Logf("%d idle TLS sessions, of which %d are logged in, %d logins in %v (%.0f/s): %d errors; a poll took %v, 99%% at most %v, %v at most",
-		len(open), loggedIn, n, lasted.Round(time.Millisecond), float64(n)/lasted.Seconds(), errs.count, took[n/2].Round(time.Millisecond),
+	t.Logf("%d idle TLS sessions of %.1f open files at %d gateways, %d logins in %v (%.0f/s), one of %d with a password to check: %d errors; a poll took %v, 99%% at most %v, %v at most",
+		len(open), filesEach, len(gateways), n, lasted.Round(time.Millisecond), float64(n)/lasted.Seconds(), s.fresh, errs.count, took[n/2].Round(time.Millisecond),
 		took[n*99/100].Round(time.Millisecond), took[n-1].Round(time.Millisecond))
 	if errs.count > 0 {
 		t.Errorf("%d errors: %v", errs.count, errs.first)
@@ -114,9 +142,9 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	if full {
 		patience = 4 * time.Minute
 	}
-	after, _ := g.memory(t)
+	after, _ := memory()
 	for until := time.Now().Add(patience); after > before+(peak-before)/3 && time.Now().Before(until); time.Sleep(time.Second) {
-		after, _ = g.memory(t)
+		after, _ = memory()
 	}
 	t.Logf("memory: %d MB before, %d MB with the idle sessions (%d KB each), %d MB at most, %d MB after",
 		before/mega, idle/mega, (idle-before)/int64(s.idle)/1024, peak/mega, after/mega)
@@ -126,8 +154,10 @@ func TestIdleSessionsAndLogins(t *testing.T) {
 	if each := (idle - before) / int64(s.idle); full && each > 100<<10 {
 		t.Errorf("an idle session costs %d KB", each>>10)
 	}
-	if lines := g.errorsInLog(t); len(lines) > 0 {
-		t.Errorf("errors in the log: %q", lines)
+	for _, g := range gateways {
+		if lines := g.errorsInLog(t); len(lines) > 0 {
+			t.Errorf("errors in the log: %q", lines)
+		}
 	}
 }
 
