@@ -148,7 +148,8 @@ proxy_protocol_from = [%[3]q]
 max_connections_per_address = 2
 `, loopback(stls), loopback(implicit), balancerAddress))
 	logins := 0
-	for _, w := range append(startHAProxy(t, stls, implicit), startNginx(t, stls, implicit)...) {
+	ways := append(startHAProxy(t, stls, implicit), startNginx(t, stls, implicit)...)
+	for _, w := range ways {
 		for _, client := range []string{"198.51.100.7", "2001:db8::7"} {
 			c := w.connect(t, client)
 			if !w.implicit {
@@ -185,7 +186,7 @@ max_connections_per_address = 2
 	}
 
 	// Limits go by the client.
-	w := startNginx(t, stls, implicit)[0]
+	w := ways[len(ways)-2]
 	for i, ok := range []bool{true, true, false} {
 		nc, err := net.Dial("tcp", loopback(w.port))
 		if err != nil {
@@ -198,6 +199,31 @@ max_connections_per_address = 2
 		if _, err := io.ReadFull(nc, answer); err != nil || (string(answer) == "+OK ") != ok {
 			t.Errorf("connection %d of one client: %q, %v", i+1, answer, err)
 		}
+	}
+
+	// So do the delays of failed logins: half a second, one, and two.
+	for i, w := range []way{ways[2], ways[len(ways)-1]} {
+		guesser := w.connect(t, fmt.Sprint("198.51.100.", 20+i))
+		began := time.Now()
+		for k := range 3 {
+			guesser.must(t, "USER alice")
+			if text, err := guesser.command("PASS wrong%d", k); err == nil {
+				t.Errorf("%s: a wrong password: %s", w.name, text)
+			}
+		}
+		if took := time.Since(began); took < 3500*time.Millisecond {
+			t.Errorf("%s: three failures took %v", w.name, took)
+		}
+		began = time.Now()
+		other := w.connect(t, fmt.Sprint("198.51.100.", 30+i))
+		other.must(t, "USER alice")
+		other.must(t, "PASS %s", password)
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("%s: a login took %v after another client had failed", w.name, took)
+		}
+		logins++
+		other.must(t, "QUIT")
+		guesser.must(t, "QUIT")
 	}
 
 	log := g.log.String()
