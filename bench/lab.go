@@ -21,6 +21,7 @@ type lab struct {
 	dir string
 
 	gateway, gatewayNear, gatewayFar *server // pop3gw over Maildirs, over IMAP, over IMAP with the delay
+	gatewayAnew                      *server // as gatewayFar, but it keeps no connection
 	dovecot, imapcNear, imapcFar     *server // Dovecot likewise
 	upstream                         *server // the IMAP server
 	path                             *proxy  // the way to it with the delay
@@ -71,6 +72,9 @@ func newLab(ctx context.Context) (l *lab, err error) {
 		return nil, err
 	}
 	if l.gatewayFar, err = imapGateway(binary, l.file("gateway-far"), l.path.addr(), cert); err != nil {
+		return nil, err
+	}
+	if l.gatewayAnew, err = imapGateway(binary, l.file("gateway-anew"), l.path.addr(), cert, `keep_connections = "0s"`); err != nil {
 		return nil, err
 	}
 	indexes := l.file("indexes") // of both: the far one need not make its own
@@ -130,7 +134,7 @@ func (l *lab) fill(works []work) error {
 // close stops every server and removes every file.
 func (l *lab) close() error {
 	var stopping sync.WaitGroup
-	for _, s := range []*server{l.gateway, l.gatewayNear, l.gatewayFar, l.dovecot, l.imapcNear, l.imapcFar, l.upstream} {
+	for _, s := range []*server{l.gateway, l.gatewayNear, l.gatewayFar, l.gatewayAnew, l.dovecot, l.imapcNear, l.imapcFar, l.upstream} {
 		if s != nil {
 			stopping.Go(s.stop)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -45,9 +46,11 @@ func maildirGateway(binary, dir, mail, users string, cert keyPair) (*server, err
 	return newGateway("pop3gw", binary, dir, cert, store, fmt.Sprintf("passwd_file = %q", users))
 }
 
-// imapGateway is pop3gw before an IMAP server, which checks passwords.
-func imapGateway(binary, dir, upstream string, cert keyPair) (*server, error) {
-	return newGateway("pop3gw over IMAP", binary, dir, cert, fmt.Sprintf("type = \"imap\"\ntls = \"none\"\naddress = %q", upstream), "")
+// imapGateway is pop3gw before an IMAP server, which checks passwords. options are
+// lines for its adapter.
+func imapGateway(binary, dir, upstream string, cert keyPair, options ...string) (*server, error) {
+	store := append([]string{`type = "imap"`, `tls = "none"`, fmt.Sprintf("address = %q", upstream)}, options...)
+	return newGateway("pop3gw over IMAP", binary, dir, cert, strings.Join(store, "\n"), "")
 }
 
 func newGateway(name, binary, dir string, cert keyPair, store, route string) (*server, error) {

@@ -91,6 +91,7 @@ func (l *lab) works(s scale) []work {
 	for _, n := range s.upstreamPolls {
 		all = append(all, l.farPoll(n))
 	}
+	all = append(all, l.farPollAnew(s.upstreamPolls[1]))
 	most := s.upstreamPolls[len(s.upstreamPolls)-1]
 	all = append(all, l.newMessage(most), l.large(most, true))
 	all = append(all, l.upstreamDownload(s, 1), l.upstreamDownload(s, 16), l.farDownload(s), l.upstreamBig(s), l.upstreamStorm(s))
@@ -149,6 +150,11 @@ func (l *lab) remote(boxes []mailbox, measure func(ctx context.Context, addr str
 // far is the contenders of a work over IMAP behind the delay. Dovecot's indexes
 // are made at no distance, where that takes less than a minute and not an hour.
 func (l *lab) far(boxes []mailbox, measure func(ctx context.Context, addr string) ([]float64, error)) []contender {
+	return l.farBy(l.gatewayFar, boxes, measure)
+}
+
+// farBy is far with another gateway.
+func (l *lab) farBy(gateway *server, boxes []mailbox, measure func(ctx context.Context, addr string) ([]float64, error)) []contender {
 	imapc := onServer(nameIMAPC, l.imapcFar, boxes, measure)
 	prepare := imapc.prepare
 	imapc.prepare = func(ctx context.Context) error {
@@ -161,7 +167,7 @@ func (l *lab) far(boxes []mailbox, measure func(ctx context.Context, addr string
 		return prepare(ctx)
 	}
 	return []contender{
-		l.afterUpstream(onServer(nameGateway, l.gatewayFar, boxes, measure), boxes),
+		l.afterUpstream(onServer(nameGateway, gateway, boxes, measure), boxes),
 		l.afterUpstream(imapc, boxes),
 	}
 }
@@ -425,6 +431,16 @@ func (l *lab) farPoll(n int) work {
 			took, err := polls(ctx, addr, box, sessions)
 			time.Sleep(settle)
 			return two(took, float64(l.path.received.Load()-before)/sessions, err)
+		})}
+}
+
+// farPollAnew is farPoll by a gateway that keeps no connection after a session.
+func (l *lab) farPollAnew(n int) work {
+	box := pollBox(n)
+	r := row{title: pollTitle(n, "IMAP at "+farAway) + ", no connection kept", unit: "ms", peer: nameIMAPC}
+	return work{name: fmt.Sprint("imap-far-anew-", n), boxes: []mailbox{box}, rows: []row{r},
+		contenders: l.farBy(l.gatewayAnew, []mailbox{box}, func(ctx context.Context, addr string) ([]float64, error) {
+			return one(polls(ctx, addr, box, 3))
 		})}
 }
 
