@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -75,6 +76,7 @@ at the provider where that has a way. No mail is touched. The user may enrol aga
 // cannot be reached.
 func (c *config) unenrol(cmd *cobra.Command, s *service, name string) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	name = strings.ToLower(name) // as all of them are
 	a, ok, err := s.stores.durable.Accounts().Get(ctx, name)
 	switch {
 	case err != nil:
