@@ -97,9 +97,8 @@ func (c *config) enrolled(adapters map[string]*builtAdapter, providers map[strin
 			return account.User{}, false, err
 		}
 		i := slices.IndexFunc(c.Enrol.Providers, func(p enrolProvider) bool { return p.OAuth == a.Provider })
-		if i < 0 {
-			return account.User{}, false, gateway.Unusable("this account is not set up correctly, please tell the administrator",
-				fmt.Errorf("%q was enrolled at %q, which is not among [[enrol.providers]]; add it, or run \"pop3gw enrol remove %s\"", name, a.Provider, name))
+		if i < 0 { // told to whoever has the password, and to nobody else
+			return account.User{Name: a.Name, Password: a.Password, Target: account.Target{Adapter: orphaned{a}}}, true, nil
 		}
 		return account.User{
 			Name: a.Name, Password: a.Password, UpstreamUser: a.Upstream,
@@ -107,6 +106,15 @@ func (c *config) enrolled(adapters map[string]*builtAdapter, providers map[strin
 			MakeTokens: tokenMaker(providers[a.Provider], "", keeper),
 		}, true, nil
 	}
+}
+
+// orphaned is the adapter of an enrolled account whose provider is gone.
+type orphaned struct{ account state.Account }
+
+// Open implements gateway.Adapter.
+func (o orphaned) Open(context.Context, gateway.Account) (gateway.Maildrop, error) {
+	return nil, gateway.Unusable("this account is not set up correctly, please tell the administrator",
+		fmt.Errorf("%q was enrolled at %q, which is not among [[enrol.providers]]; add it, or run \"pop3gw enrol remove %[1]s\"", o.account.Name, o.account.Provider))
 }
 
 // enrolments keeps what the page makes.
@@ -118,13 +126,17 @@ func (e enrolments) Enrolled(ctx context.Context, name string) (enrol.Account, b
 	return enrol.Account(a), ok, err
 }
 
-// Enrol implements enrol.Accounts. The grant is first: a password without one would
-// be of no use.
+// Enrol implements enrol.Accounts.
 func (e enrolments) Enrol(ctx context.Context, a enrol.Account, g *oauth.Grant) error {
-	if err := e.s.keeper.Put(ctx, a.Name, g); err != nil {
+	token, err := e.s.keeper.Seal(ctx, a.Name, g)
+	if err != nil {
 		return err
 	}
-	return e.s.stores.durable.Accounts().Put(ctx, state.Account(a))
+	kept, err := e.s.stores.durable.Accounts().Put(ctx, state.Account(a), token)
+	if err == nil && !kept {
+		err = enrol.ErrTaken
+	}
+	return err
 }
 
 // Reserved implements enrol.Accounts. What the operator's users have authorised is

@@ -147,13 +147,30 @@ func TestEnrolledAccount(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, out, stderr)
 	}
 	c.Enrol.Providers[0].OAuth = "other"
-	if _, err := login("hxkwp-7nmr3"); gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), `"google", which is not among [[enrol.providers]]`) {
+	if _, err := login("wrong"); gateway.CodeOf(err) != gateway.CodeAuth {
+		t.Errorf("its provider is gone, and whoever has no password is told so: %v", err)
+	}
+	if found, err = login("hxkwp-7nmr3"); err == nil {
+		_, err = found.Adapter.Open(t.Context(), found)
+	}
+	if gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), `"google", which is not among [[enrol.providers]]`) {
 		t.Errorf("its provider is gone: %v", err)
+	}
+	other := a
+	other.Subject = "another"
+	if err := made.Enrol(t.Context(), other, &oauth.Grant{Provider: "google", Client: "x", Refresh: "another-token"}); err != enrol.ErrTaken {
+		t.Errorf("enrolled by another user: %v", err)
+	}
+	if g, err := s.keeper.Grant(t.Context(), a.Name); err != nil || g.Refresh != "refresh-token" {
+		t.Errorf("the grant is another one, or there is %v", err)
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
 
+	if out, stderr, code := pop3gw(t, "", "enrol", "remove", "Jane@Example.org", "--config", "config.toml"); !strings.HasPrefix(out, "jane@example.org: the account is removed\n") {
+		t.Errorf("exit code %d, %q, %q", code, out, stderr)
+	}
 	want := "pop3gw: \"bob@example.org\" has not enrolled; \"pop3gw enrol list\" shows who has\n"
 	if _, stderr, code := pop3gw(t, "", "enrol", "remove", "bob@example.org", "--config", "config.toml"); code != 1 || stderr != want {
 		t.Errorf("exit code %d, %q", code, stderr)

@@ -29,6 +29,7 @@ type kept struct {
 	accounts map[string]Account
 	grants   map[string]*oauth.Grant
 	fail     error
+	late     Account // is made just before the next one
 }
 
 func (k *kept) Enrolled(_ context.Context, name string) (Account, bool, error) {
@@ -43,6 +44,12 @@ func (k *kept) Enrol(_ context.Context, a Account, g *oauth.Grant) error {
 	defer k.mu.Unlock()
 	if k.fail != nil {
 		return k.fail
+	}
+	if k.late.Name != "" {
+		k.accounts[k.late.Name] = k.late
+	}
+	if old, ok := k.accounts[a.Name]; ok && old.Subject != a.Subject {
+		return ErrTaken
 	}
 	k.accounts[a.Name], k.grants[a.Name] = a, g
 	return nil
@@ -350,6 +357,24 @@ func TestTaken(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), `command="pop3gw enrol remove jane@example.org"`) {
 		t.Errorf("log:\n%s", s.log)
+	}
+}
+
+// Two who prove the same address at the same moment: the account is the first one's.
+func TestTakenMeanwhile(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	b.get(b.consent())
+	form := url.Values{"token": {b.token(b.get("/account"))}}
+	s.kept.mu.Lock()
+	s.kept.late = Account{Name: "jane@example.org", Issuer: s.provider.URL, Subject: "somebody else"}
+	s.kept.mu.Unlock()
+	a := b.post("/password", form)
+	if a.status != http.StatusForbidden || !strings.Contains(a.body, "This address is taken") || shownPassword.MatchString(a.body) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if s.kept.grants["jane@example.org"] != nil {
+		t.Error("the grant was replaced")
 	}
 }
 

@@ -87,13 +87,17 @@ type Accounts interface {
 	// Enrolled returns the account of a name, and whether there is one.
 	Enrolled(ctx context.Context, name string) (Account, bool, error)
 
-	// Enrol keeps an account and its grant in place of any other of its name.
+	// Enrol keeps an account and its grant, both or neither, in place of any other
+	// of its name. It is ErrTaken if that is of another user of a provider.
 	Enrol(ctx context.Context, a Account, g *oauth.Grant) error
 
 	// Reserved reports whether the operator has given a name to somebody: it can
 	// not be enrolled.
 	Reserved(name string) bool
 }
+
+// ErrTaken says that an account was enrolled by another user of a provider.
+var ErrTaken = errors.New("the account was enrolled by another user of a provider")
 
 // CheckURL returns the form of Options.URL that is used, without a slash at its
 // end, or says what is wrong with it.

@@ -182,13 +182,18 @@ func (p *Page) existing(w http.ResponseWriter, r *http.Request, v *visit) (old A
 		p.broken(w, r, v, err)
 		return old, false, false
 	case exists && (old.Issuer != id.Issuer || old.Subject != id.Subject):
-		p.log.Warn("enrolment refused", "provider", v.provider.Name(), "user", v.name, "remote", r.RemoteAddr,
-			"reason", "the account was enrolled by another user of a provider", "command", "pop3gw enrol remove "+v.name)
-		p.message(w, r, http.StatusForbidden, "This address is taken",
-			"The account "+v.name+" was made with another sign-in. If that was you, sign in as then; otherwise ask whoever runs this service.")
+		p.taken(w, r, v)
 		return old, true, false
 	}
 	return old, exists, true
+}
+
+// taken is for an account that is somebody else's.
+func (p *Page) taken(w http.ResponseWriter, r *http.Request, v *visit) {
+	p.log.Warn("enrolment refused", "provider", v.provider.Name(), "user", v.name, "remote", r.RemoteAddr,
+		"reason", ErrTaken, "command", "pop3gw enrol remove "+v.name)
+	p.message(w, r, http.StatusForbidden, "This address is taken",
+		"The account "+v.name+" was made with another sign-in. If that was you, sign in as then; otherwise ask whoever runs this service.")
 }
 
 // broken is for errors that users can do nothing about.
@@ -224,7 +229,12 @@ func (p *Page) password(w http.ResponseWriter, r *http.Request) {
 	}
 	id := v.grant.Identity
 	made := Account{Name: v.name, Upstream: id.Email, Password: stored, Provider: v.provider.Name(), Issuer: id.Issuer, Subject: id.Subject, Changed: time.Now()}
-	if err := p.options.Accounts.Enrol(r.Context(), made, v.grant); err != nil {
+	err = p.options.Accounts.Enrol(r.Context(), made, v.grant)
+	if errors.Is(err, ErrTaken) { // at this very moment
+		p.taken(w, r, v)
+		return
+	}
+	if err != nil {
 		p.broken(w, r, v, err)
 		return
 	}

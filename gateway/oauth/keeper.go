@@ -51,6 +51,24 @@ func (k *Keeper) Put(ctx context.Context, name string, g *Grant) error {
 	return err
 }
 
+// Seal returns a grant in the form for the store, for somebody who puts it there
+// together with something else.
+func (k *Keeper) Seal(ctx context.Context, name string, g *Grant) ([]byte, error) {
+	key, err := k.keyFor(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	return seal(key, name, g)
+}
+
+func seal(key *Key, name string, g *Grant) ([]byte, error) {
+	plain, err := g.encode()
+	if err != nil {
+		return nil, err
+	}
+	return key.Seal(name, plain), nil
+}
+
 // Grant returns what is stored under a name. It is ErrNoGrant if nothing is.
 func (k *Keeper) Grant(ctx context.Context, name string) (*Grant, error) {
 	g, _, err := k.load(ctx, name)
@@ -150,11 +168,11 @@ func (k *Keeper) open(ctx context.Context, name string, value []byte) (*Grant, e
 // save stores a grant in place of the revision old, or of any for 0. It is
 // errChanged if there is another one.
 func (k *Keeper) save(ctx context.Context, key *Key, name string, g *Grant, old int64) (int64, error) {
-	plain, err := g.encode()
+	value, err := seal(key, name, g)
 	if err != nil {
 		return 0, err
 	}
-	revision, err := k.store.Save(ctx, name, key.Seal(name, plain), old)
+	revision, err := k.store.Save(ctx, name, value, old)
 	if err == nil && revision == 0 {
 		err = errChanged
 	}

@@ -57,13 +57,25 @@ func (s *Accounts) Get(ctx context.Context, name string) (a Account, ok bool, er
 	return a, ok, err
 }
 
-// Put keeps an account in place of any other of its name.
-func (s *Accounts) Put(ctx context.Context, a Account) error {
-	return s.db.write(ctx, func(ctx context.Context, q querier) error {
-		_, err := q.ExecContext(ctx, "INSERT OR REPLACE INTO accounts ("+accountColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
+// Put keeps an account, and token as Tokens.Save does for its name, in place of any
+// other of the same Issuer and Subject. Nothing is kept where there is one of somebody
+// else.
+func (s *Accounts) Put(ctx context.Context, a Account, token []byte) (kept bool, err error) {
+	err = s.db.write(ctx, func(ctx context.Context, q querier) error {
+		result, err := q.ExecContext(ctx, "INSERT INTO accounts ("+accountColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET upstream = excluded.upstream, password = excluded.password, provider = excluded.provider, changed = excluded.changed
+			WHERE accounts.issuer = excluded.issuer AND accounts.subject = excluded.subject`,
 			a.Name, a.Upstream, a.Password, a.Provider, a.Issuer, a.Subject, a.Changed.Unix())
-		return err
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if kept = n > 0; err != nil || !kept {
+			return err
+		}
+		return putToken(ctx, q, a.Name, token, newRevision())
 	})
+	return kept && err == nil, err
 }
 
 // Delete forgets the account called name, and reports whether there was one.

@@ -19,9 +19,18 @@ func TestAccounts(t *testing.T) {
 	again := jane
 	again.Password, again.Changed = "{SCRAM-SHA-256}other", time.Unix(1_800_000_001, 0)
 	for _, a := range []Account{jane, adam, again} {
-		if err := accounts.Put(t.Context(), a); err != nil {
-			t.Fatal(err)
+		if kept, err := accounts.Put(t.Context(), a, []byte("token of "+a.Password)); !kept || err != nil {
+			t.Fatal(kept, err)
 		}
+	}
+	// Somebody else's is not replaced, nor its token.
+	for _, other := range []Account{{Name: jane.Name, Issuer: jane.Issuer, Subject: "2"}, {Name: jane.Name, Issuer: "https://other.example", Subject: "1"}} {
+		if kept, err := accounts.Put(t.Context(), other, []byte("another token")); kept || err != nil {
+			t.Errorf("%+v: kept %v, %v", other, kept, err)
+		}
+	}
+	if value, revision, err := db.Tokens().Load(t.Context(), jane.Name); string(value) != "token of "+again.Password || revision == 0 || err != nil {
+		t.Errorf("the token is %q, revision %d, %v", value, revision, err)
 	}
 	db.Close()
 	db, _ = openState(t, dir)

@@ -43,21 +43,14 @@ func (t *Tokens) Load(ctx context.Context, name string) (value []byte, revision 
 // or none for 0. It returns the new revision, or 0 where there is another one than
 // old: nothing has changed then.
 func (t *Tokens) Save(ctx context.Context, name string, value []byte, old int64) (revision int64, err error) {
-	next := rand.Int64()
-	for next == 0 {
-		next = rand.Int64()
-	}
+	next := newRevision()
 	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
 		revision = next
-		now := time.Now().Unix()
 		if old == 0 {
-			_, err := q.ExecContext(ctx, `INSERT INTO tokens (name, value, revision, changed) VALUES (?, ?, ?, ?)
-				ON CONFLICT (name) DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed`,
-				name, orEmpty(value), next, now)
-			return err
+			return putToken(ctx, q, name, value, next)
 		}
 		result, err := q.ExecContext(ctx, "UPDATE tokens SET value = ?, revision = ?, changed = ? WHERE name = ? AND revision = ?",
-			orEmpty(value), next, now, name, old)
+			orEmpty(value), next, time.Now().Unix(), name, old)
 		if err != nil {
 			return err
 		}
@@ -71,6 +64,22 @@ func (t *Tokens) Save(ctx context.Context, name string, value []byte, old int64)
 		return 0, err
 	}
 	return revision, nil
+}
+
+func newRevision() int64 {
+	for {
+		if r := rand.Int64(); r != 0 {
+			return r
+		}
+	}
+}
+
+// putToken keeps a value in place of any other.
+func putToken(ctx context.Context, q querier, name string, value []byte, revision int64) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO tokens (name, value, revision, changed) VALUES (?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed`,
+		name, orEmpty(value), revision, time.Now().Unix())
+	return err
 }
 
 // Remove forgets the value of name, and reports whether there was one.
