@@ -195,6 +195,49 @@ func authorisable(c *config, s *service) (all []authorised) {
 	return all
 }
 
+const (
+	keepFirst = 10 * time.Minute // after the start, when grants are first kept alive
+	keepAgain = 24 * time.Hour
+)
+
+// keepGrants has the grants of users that are rarely there last, until ctx ends.
+func (s *service) keepGrants(ctx context.Context) {
+	for wait := keepFirst; ; wait = keepAgain {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		err := s.keeper.KeepAlive(ctx, func(name string) *oauth.Provider {
+			h := s.accounts.hold()
+			defer h.Close()
+			return h.generation.providerOf(name)
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("authorisations that nobody uses cannot be kept alive", "error", err)
+		}
+	}
+}
+
+// providerOf is the provider of the users that log in with what is stored under a
+// name; nil if there are none.
+func (g *generation) providerOf(name string) *oauth.Provider {
+	for _, u := range g.config.Users {
+		if u.OAuthUser == name {
+			return g.providers[u.OAuth]
+		}
+	}
+	found, err := g.directory.Find(name)
+	if err != nil {
+		return nil
+	}
+	p, grant, _, ok := oauth.Source(found.Tokens)
+	if !ok || grant != name {
+		return nil
+	}
+	return p
+}
+
 // look says what is known of a grant, or why it is of no use.
 func (a authorised) look(ctx context.Context, keeper *oauth.Keeper) (string, error) {
 	g, err := keeper.Grant(ctx, a.grant)

@@ -426,6 +426,22 @@ func TestConfigurationsWithOAuth(t *testing.T) {
 	}
 }
 
+// What is kept alive is what users log in with, and nothing else.
+func TestProviderOfGrant(t *testing.T) {
+	dir, _ := oauthFolder(t)
+	s := buildOAuth(t, dir, newSyncBuffer())
+	defer s.close()
+	for name, want := range map[string]string{"jane": "idp", "bob@example.org": "idp", "sales": "", "robot": "app", "plain": "", "nobody": "", "eve@example.org": ""} {
+		got := ""
+		if p := s.accounts.current.providerOf(name); p != nil {
+			got = p.Name()
+		}
+		if got != want {
+			t.Errorf("%s: the provider is %q, want %q", name, got, want)
+		}
+	}
+}
+
 // Two gateways over one state refresh an authorisation once, however many of their
 // sessions want the token.
 func TestOneRefreshOfTwoGateways(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -121,7 +122,13 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	}
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
-	go func() { defer close(watched); s.certificates.watch(watching, hangup, s.reload, log) }()
+	go func() {
+		defer close(watched)
+		var tasks sync.WaitGroup
+		tasks.Go(func() { s.certificates.watch(watching, hangup, s.reload, log) })
+		tasks.Go(func() { s.keepGrants(watching) })
+		tasks.Wait()
+	}()
 	s.operator.serve(s)
 	s.enrol.serve(s)
 	if told, err := s.tellWhereabouts(open[0]); err == nil {

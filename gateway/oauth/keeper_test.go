@@ -394,6 +394,54 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// A grant that nobody uses lasts, at a provider that ends what is not used, and is
+// asked for once a week.
+func TestKeepAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := oauthtest.New()
+		server.Idle = 90 * 24 * time.Hour
+		f := newFixture(t, server, server.Transport())
+		f.consent(t, "of nobody")
+		other := f.consent(t, "of another client")
+		other.Client = "another"
+		if err := f.keeper.Put(t.Context(), "of another client", other); err != nil {
+			t.Fatal(err)
+		}
+		providerOf := func(name string) *oauth.Provider {
+			if name == "of nobody" {
+				return nil
+			}
+			return f.provider
+		}
+		for range 200 {
+			time.Sleep(24 * time.Hour)
+			if err := f.keeper.KeepAlive(t.Context(), providerOf); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := server.Count("refresh_token"); n < 200/8 || n > 200/7 {
+			t.Errorf("%d refreshes in 200 days", n)
+		}
+		token, err := f.tokens().Token(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.good(t, token, "jane@example.org")
+
+		// What has ended is left alone.
+		server.RevokeUser("jane@example.org")
+		before := server.Count("refresh_token")
+		for range 50 {
+			time.Sleep(24 * time.Hour)
+			f.keeper.KeepAlive(t.Context(), providerOf)
+		}
+		if n := server.Count("refresh_token") - before; n != 1 {
+			t.Errorf("%d refreshes of what has ended", n)
+		}
+		f.clean(t)
+	})
+}
+
 // failingStore is a disk that is full.
 type failingStore struct {
 	*oauth.Memory

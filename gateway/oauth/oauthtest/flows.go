@@ -155,7 +155,7 @@ func (s *Server) exchangeRefresh(w http.ResponseWriter, r *http.Request) {
 	token := r.Form.Get("refresh_token")
 	t := s.refresh[token]
 	switch {
-	case t == nil || t.revoked:
+	case t == nil || t.revoked || s.Idle > 0 && time.Since(t.at) > s.Idle:
 		Refuse(w, http.StatusBadRequest, "invalid_grant", "Token has been expired or revoked.")
 		return
 	case t.used: // somebody has stolen it: RFC 9700 §4.14.2
@@ -213,7 +213,7 @@ func (s *Server) give(w http.ResponseWriter, t *issued, nonce string, refreshabl
 	}
 	if refreshable && !s.NoRefresh {
 		refresh := s.secret("refresh")
-		s.refresh[refresh] = &issued{user: t.user, scopes: t.scopes, family: cmp.Or(t.family, refresh)}
+		s.refresh[refresh] = &issued{user: t.user, scopes: t.scopes, at: time.Now(), family: cmp.Or(t.family, refresh)}
 		body["refresh_token"] = refresh
 	}
 	if slices.Contains(t.scopes, "openid") {

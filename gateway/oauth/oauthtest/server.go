@@ -47,6 +47,7 @@ type Server struct {
 	Lifetime   time.Duration // of access tokens
 	NoExpiry   bool          // they are given without expires_in
 	NoRefresh  bool          // no refresh tokens are given
+	Idle       time.Duration // after which a refresh token ends; 0 is never
 	Rotate     bool          // each refresh replaces the refresh token
 	Interval   int           // of polls for a device grant, in seconds
 	DeviceLife time.Duration // of device codes
@@ -91,6 +92,7 @@ type issued struct {
 	user    string
 	scopes  []string
 	expiry  time.Time
+	at      time.Time
 	family  string // of refresh tokens that replaced each other
 	used    bool
 	revoked bool
