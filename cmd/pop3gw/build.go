@@ -50,6 +50,7 @@ func (s stores) close() error { return errors.Join(s.cache.Close(), s.durable.Cl
 // close ends what goes on between sessions. The server must have been shut down.
 func (s *service) close() error {
 	s.accounts.close()
+	s.keeper.Close()
 	return s.stores.close()
 }
 

@@ -9,7 +9,8 @@ import (
 
 // held is what sessions share of one grant: its token, and who renews it.
 type held struct {
-	holder string // of leases
+	holder  string          // of leases
+	running *sync.WaitGroup // renewals of the keeper
 
 	mu       sync.Mutex
 	grant    *Grant // as it was last seen; of an app, its Access alone is set
@@ -90,7 +91,7 @@ func (h *held) renew(grant *Grant, refused string, do func(ctx context.Context, 
 	}
 	r = &renewal{done: make(chan struct{})}
 	h.renewal = r
-	go func() {
+	h.running.Go(func() {
 		// It serves all who wait, whoever of them goes.
 		ctx, cancel := context.WithTimeout(context.Background(), leaseTime)
 		defer cancel()
@@ -109,7 +110,7 @@ func (h *held) renew(grant *Grant, refused string, do func(ctx context.Context, 
 			h.failure = f
 		}
 		close(r.done)
-	}()
+	})
 	return r, nil
 }
 

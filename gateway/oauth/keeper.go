@@ -23,9 +23,26 @@ type Keeper struct {
 	keyFile string
 	log     *slog.Logger
 
+	renewals sync.WaitGroup // that run
+
 	mu   sync.Mutex
 	key  *Key
 	held map[string]*held
+}
+
+// closeTime bounds Close.
+const closeTime = 10 * time.Second
+
+// Close waits for what is being refreshed to be stored, before its store may be
+// closed. Nobody must want tokens any more.
+func (k *Keeper) Close() {
+	ended := make(chan struct{})
+	go func() { defer close(ended); k.renewals.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(closeTime):
+		k.log.Warn("a provider does not answer, and a token that it refreshes now may be lost")
+	}
 }
 
 // NewKeeper returns a keeper of what is in store. keyFile is the path of the key
@@ -242,7 +259,7 @@ func (k *Keeper) hold(s *source) *held {
 			delete(k.held, key)
 		}
 	}
-	h = &held{holder: rand.Text()}
+	h = &held{holder: rand.Text(), running: &k.renewals}
 	k.held[s.key] = h
 	return h
 }

@@ -394,6 +394,34 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// A gateway that ends while a token is refreshed behind its sessions stores it first.
+func TestCloseDuringRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := oauthtest.New()
+		f := newFixture(t, server, server.Transport())
+		before, _ := f.keeper.Grant(t.Context(), "jane")
+		server.Change(func(s *oauthtest.Server) { s.Refreshing = func() { time.Sleep(5 * time.Second) } })
+		time.Sleep(56 * time.Minute)
+		if token, err := f.tokens().Token(t.Context(), ""); err != nil || token != before.Access {
+			t.Fatal("not refreshed behind the session", err)
+		}
+		f.keeper.Close()
+		if after, err := f.keeper.Grant(t.Context(), "jane"); err != nil || after.Refresh == before.Refresh {
+			t.Errorf("the store has the refresh token that was replaced, %v", err)
+		}
+
+		server.Change(func(s *oauthtest.Server) { s.Refreshing = func() { time.Sleep(time.Hour) } })
+		time.Sleep(56 * time.Minute)
+		f.tokens().Token(t.Context(), "")
+		start := time.Now()
+		f.keeper.Close()
+		if waited := time.Since(start); waited > 30*time.Second {
+			t.Errorf("it waits %v for a provider that hangs", waited)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
 // A grant that nobody uses lasts, at a provider that ends what is not used, and is
 // asked for once a week.
 func TestKeepAlive(t *testing.T) {
