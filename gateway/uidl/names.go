@@ -70,6 +70,8 @@ type Names struct {
 	watched   watched
 	header    Header // of the message that is read
 	retrieved []retrieved
+	kept      int // how many of retrieved are in the store
+	tried     int // how many there were when they were to be kept last
 	removed   map[int]struct{}
 }
 
@@ -391,6 +393,11 @@ func (n *Names) Watch(i int, r io.ReadCloser) io.ReadCloser {
 	if n == nil || n.book == nil {
 		return r
 	}
+	if len(n.retrieved)-n.tried >= keepEvery {
+		ctx, cancel := context.WithTimeout(context.Background(), keepLimit)
+		n.keep(ctx) // Close tries again
+		cancel()
+	}
 	n.header.Reset()
 	n.watched = watched{ReadCloser: r, names: n, i: i}
 	return &n.watched
@@ -433,36 +440,52 @@ func (n *Names) Removed(i int) {
 	n.removed[i] = struct{}{}
 }
 
+const (
+	keepEvery = 1000        // messages retrieved, after which they are kept
+	keepLimit = time.Second // for which the client waits then
+)
+
 // Close keeps what the session has found out. It ends the use of n.
 func (n *Names) Close(ctx context.Context) error {
 	if n.book == nil || n.drop == nil {
 		return nil
 	}
+	err := n.keep(ctx)
+	if err != nil {
+		n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
+	}
+	return err
+}
+
+// keep keeps what the session has found out so far.
+func (n *Names) keep(ctx context.Context) error {
+	n.tried = len(n.retrieved)
 	var c state.Change
 	left := n.drop.Len() - len(n.removed)
 	if !n.exists || !slices.Equal(n.record.Sources, n.settled) || countChanged(n.record.Count, left) {
 		c.Listed, c.Count = n.settled, left
 	}
 	var added []known
-	for _, r := range n.retrieved {
+	for _, r := range n.retrieved[n.kept:] {
 		if _, gone := n.removed[r.i]; !gone {
 			added = append(added, known{r.fingerprint, n.drop.Size(r.i), string(n.Append(nil, r.i))})
 		}
 	}
-	if len(added) > 0 {
+	if len(added) > 0 || n.kept > 0 && len(n.removed) > 0 {
 		if err := n.learn(ctx, added, &c); err != nil {
-			n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
 			return err
 		}
 	}
 	if c.Listed == nil && c.Add == nil && c.Replace == nil {
 		return nil
 	}
-	err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c)
-	if err != nil {
-		n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
+	if err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c); err != nil {
+		return err
 	}
-	return err
+	if n.kept = n.tried; c.Listed != nil {
+		n.exists, n.record.Sources, n.record.Count = true, c.Listed, c.Count
+	}
+	return nil
 }
 
 // countChanged reports whether a number of messages is worth writing: it is for a
@@ -479,9 +502,15 @@ func (n *Names) learn(ctx context.Context, added []known, c *state.Change) error
 	if err != nil {
 		return err
 	}
+	gone := make(map[string]struct{}) // names of what has been removed since it was kept
+	if n.kept > 0 {
+		for i := range n.removed {
+			gone[string(n.Append(nil, i))] = struct{}{}
+		}
+	}
 	data := encodeKnown(added)
-	most := 2 * (n.drop.Len() + 1000) * (len(data)/len(added) + 1)
-	if extent.Chunks < maxChunks && extent.Octets+len(data) <= max(most, 2*extent.First) {
+	most := 2 * (n.drop.Len() + 1000) * (len(data)/max(1, len(added)) + 1)
+	if len(gone) == 0 && extent.Chunks < maxChunks && extent.Octets+len(data) <= max(most, 2*extent.First) {
 		c.Add = append(c.Add, state.Addition{Kind: state.KnownChunk, Data: data})
 		return nil
 	}
@@ -489,7 +518,10 @@ func (n *Names) learn(ctx context.Context, added []known, c *state.Change) error
 	if err != nil {
 		return err
 	}
-	all = distinctKnown(append(added, all...))
+	all = slices.DeleteFunc(distinctKnown(append(added, all...)), func(k known) bool {
+		_, ok := gone[k.uid]
+		return ok
+	})
 	if !time.Now().Before(n.record.Match) && len(all) > 2*n.drop.Len()+1000 {
 		all = n.present(all)
 	}

@@ -323,6 +323,55 @@ func TestLostSession(t *testing.T) {
 	}
 }
 
+// TestKilledDownload has the process end in the middle of a long first download, and
+// another client remove what it has got.
+func TestKilledDownload(t *testing.T) {
+	begin := func(c *clients, d *fakeDrop, retr int) *Names {
+		t.Helper()
+		n, err := c.book.Open(t.Context(), gateway.Account{Name: "u"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Settle(t.Context(), d, []state.Source{{Form: d.form.String(), Validity: fmt.Sprint(d.validity)}}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range retr {
+			r := n.Watch(i, io.NopCloser(strings.NewReader("Message-ID: "+d.mail[i].id+"\r\n\r\n")))
+			io.Copy(io.Discard, r)
+			r.Close()
+		}
+		return n
+	}
+	const messages = 2*keepEvery + 100
+	d := drop("dovecot", 7, mails(messages)...)
+	c := newClients(t)
+	n := begin(c, d, messages)
+	var old []string
+	for i := range messages {
+		old = append(old, string(n.Append(nil, i)))
+	}
+	c.restart()
+	got := c.mustSession(drop("dovecot", 8, mails(messages)...), nil, nil)
+	if !same(got[:2*keepEvery], old[:2*keepEvery]) || same(got, old) {
+		t.Error("what was retrieved before the end has other unique-ids")
+	}
+
+	c = newClients(t)
+	n = begin(c, d, messages)
+	for i := range messages - 1 {
+		n.Removed(i)
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := c.book.Known(t.Context(), "u", ""); known != 1 || err != nil {
+		t.Errorf("%d messages are known, want the one that is left; %v", known, err)
+	}
+	if m, _, err := c.db.UIDLs().Load(t.Context(), "u", ""); m.Count != 1 || err != nil {
+		t.Errorf("%d messages are left; %v", m.Count, err)
+	}
+}
+
 // TestSmallChanges has changes after which few messages would be downloaded again.
 func TestSmallChanges(t *testing.T) {
 	c := newClients(t)
