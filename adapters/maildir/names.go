@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,13 +97,13 @@ func (a *Adapter) nameMessages(ctx context.Context, d *maildrop, account gateway
 	return o, nil
 }
 
-// message returns message i, and what another program says of it.
-func (n *naming) message(i int) (*message, *number) {
+// message returns message i, and what another program says of it, zero for nothing.
+func (n *naming) message(i int) (m *message, k number) {
 	at := n.at(i)
-	if n.arranged == nil {
-		return n.d.view(at), nil
+	if n.arranged != nil {
+		k = n.arranged.numbers.at(at)
 	}
-	return n.d.view(at), &n.arranged.numbers[at]
+	return n.d.view(at), k
 }
 
 // Key implements uidl.Maildrop. Files that share a base name are told apart by
@@ -142,7 +143,7 @@ func (n *naming) HasTemporary() bool {
 // IsTemporary implements uidl.Temporary.
 func (n *naming) IsTemporary(i int) bool {
 	m, k := n.message(i)
-	return m.duplicate || k != nil && n.numbered && k.uid == 0 && !k.byName
+	return m.duplicate || n.arranged != nil && n.numbered && k.uid == 0 && !k.byName
 }
 
 // AppendForm implements uidl.Maildrop.
@@ -151,24 +152,18 @@ func (n *naming) AppendForm(dst []byte, i int) []byte {
 	switch {
 	case m.duplicate:
 		return appendDuplicateUID(dst, m.base(), m.file.inode)
-	case k != nil && n.courier && k.byName:
+	case n.courier && k.byName:
 		return appendCourierName(dst, m.base())
-	case k != nil && n.courier && k.uid != 0 && k.validity == 0:
+	case n.courier && k.uid != 0 && k.validity == 0:
 		return strconv.AppendUint(append(dst, "UID"...), uint64(k.uid), 10)
-	case k != nil && k.byName:
+	case k.byName:
 		return append(dst, m.base()...)
-	case k != nil && k.pop3 != "":
+	case k.pop3 != "":
 		return append(dst, k.pop3...)
-	case n.numbered && (k == nil || k.uid == 0):
+	case n.numbered && k.uid == 0:
 		return append(dst, m.base()...)
 	}
-	v := uidl.Values{File: m.base(), GUID: m.base()}
-	if k != nil {
-		v.UID, v.Validity = k.uid, k.validity
-		if k.guid != "" {
-			v.GUID = k.guid
-		}
-	}
+	v := uidl.Values{UID: k.uid, Validity: k.validity, File: m.base(), GUID: cmp.Or(k.guid, m.base())}
 	return n.form.Append(dst, &v)
 }
 

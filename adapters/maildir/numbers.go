@@ -18,11 +18,11 @@ type arranged struct {
 	of       weak.Pointer[listing] // what was arranged, and
 	shown    []int32               // which messages of it; nil for all
 	validity uint32
-	order    []int32  // message by its number less 1
-	numbers  []number // by message; uid 0 and not byName for one that has none
-	unique   bool     // no two have the same UID, and none a unique-id of its own
-	whole    bool     // all have a number, or are known by their file names
-	octets   int      // that it takes up in memory, about
+	order    []int32 // message by its number less 1
+	numbers  packedNumbers
+	unique   bool // no two have the same UID, and none a unique-id of its own
+	whole    bool // all have a number, or are known by their file names
+	octets   int  // that it takes up in memory, about
 }
 
 // arrangements remembers them by path of the folder, and forgets some when they
@@ -96,20 +96,18 @@ func (f *folder) stat(name string) (fileVersion, error) {
 // number gives the messages of d their numbers.
 func (d *maildrop) number(n *numbers) *arranged {
 	count := d.Len()
-	a := &arranged{validity: n.validity, numbers: n.of, order: make([]int32, count), unique: true, whole: true}
-	a.octets = 256 + 60*count + 4*len(d.shown)
+	a := &arranged{validity: n.validity, order: make([]int32, count), unique: true, whole: true}
 	seen := make(map[uint32]struct{}, count)
 	for i := range count {
 		a.order[i] = int32(i)
 		if d.view(i).duplicate {
 			continue
 		}
-		k := &a.numbers[i]
+		k := &n.of[i]
 		if *k == (number{}) {
 			a.whole = false
 			continue
 		}
-		a.octets += len(k.pop3) + len(k.guid)
 		if _, twice := seen[k.uid]; twice || k.pop3 != "" || k.byName {
 			a.unique = false
 		}
@@ -117,8 +115,47 @@ func (d *maildrop) number(n *numbers) *arranged {
 	}
 	// Those with an order come first, and those without a number last.
 	slices.SortStableFunc(a.order, func(i, j int32) int {
-		x, y := &a.numbers[i], &a.numbers[j]
+		x, y := &n.of[i], &n.of[j]
 		return cmp.Or(cmp.Compare(x.order-1, y.order-1), cmp.Compare(x.uid-1, y.uid-1))
 	})
+	a.numbers = packNumbers(n.of, n.validity)
+	a.octets = 256 + 4*(len(a.order)+len(d.shown)) + a.numbers.octets()
 	return a
+}
+
+// packedNumbers are the numbers of messages. Most have nothing but a UID.
+type packedNumbers struct {
+	uids     []uint32         // by message; 0 for one in others, or without a number
+	validity uint32           // of all in uids
+	others   map[int32]number // by message
+}
+
+func packNumbers(of []number, validity uint32) packedNumbers {
+	p := packedNumbers{make([]uint32, len(of)), validity, make(map[int32]number)}
+	for i, k := range of {
+		switch k {
+		case number{uid: k.uid, validity: validity}:
+			p.uids[i] = k.uid
+		case number{}:
+		default:
+			p.others[int32(i)] = k
+		}
+	}
+	return p
+}
+
+// at returns the number of message i; zero for none.
+func (p *packedNumbers) at(i int) number {
+	if uid := p.uids[i]; uid != 0 {
+		return number{uid: uid, validity: p.validity}
+	}
+	return p.others[int32(i)]
+}
+
+func (p *packedNumbers) octets() int {
+	n := 4*len(p.uids) + 100*len(p.others)
+	for _, k := range p.others {
+		n += len(k.pop3) + len(k.guid)
+	}
+	return n
 }

@@ -494,3 +494,31 @@ func BenchmarkImported(b *testing.B) {
 		closeMaildrop(b, d)
 	}
 }
+
+// What a dovecot-uidlist says of a large maildrop takes up little.
+func TestPackedNumbers(t *testing.T) {
+	of := make([]number, 100_000)
+	for i := range of {
+		of[i] = number{uid: uint32(i + 1), validity: 10}
+	}
+	others := map[int]number{
+		3:  {},
+		5:  {uid: 6, validity: 11},
+		7:  {uid: 8, validity: 10, order: 1},
+		9:  {uid: 10, validity: 10, pop3: "p"},
+		11: {validity: 10, byName: true},
+		13: {uid: 14, validity: 10, guid: "g"},
+	}
+	for i, k := range others {
+		of[i] = k
+	}
+	p := packNumbers(of, 10)
+	for i, want := range of {
+		if got := p.at(i); got != want {
+			t.Fatalf("message %d: %+v, want %+v", i, got, want)
+		}
+	}
+	if per := float64(p.octets()) / float64(len(of)); per > 5 || len(p.others) != len(others)-1 {
+		t.Errorf("%.1f octets for each message, %d apart", per, len(p.others))
+	}
+}
