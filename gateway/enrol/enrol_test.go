@@ -64,6 +64,7 @@ type site struct {
 	page     *Page
 	provider *oauthtest.Server
 	kept     *kept
+	terms    Terms
 	log      *bytes.Buffer
 }
 
@@ -76,10 +77,10 @@ func newSite(t *testing.T) *site {
 	}
 	server := httptest.NewUnstartedServer(nil)
 	s.url = "https://" + server.Listener.Addr().String()
-	terms := Terms{Domains: []string{"example.org", "Example.NET"}, Providers: []Provider{{provider, "Test & <b>Mail</b>"}},
+	s.terms = Terms{Domains: []string{"example.org", "Example.NET"}, Providers: []Provider{{provider, "Test & <b>Mail</b>"}},
 		Settings: Settings{Server: "pop.example.org", Ports: []Port{{995, "SSL/TLS"}, {110, "STARTTLS"}}}}
 	s.page, err = New(Options{
-		URL: s.url + "/", Terms: func() Terms { return terms }, Accounts: s.kept,
+		URL: s.url + "/", Terms: func() Terms { return s.terms }, Accounts: s.kept,
 		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -357,6 +358,22 @@ func TestTaken(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), `command="pop3gw enrol remove jane@example.org"`) {
 		t.Errorf("log:\n%s", s.log)
+	}
+}
+
+// A grant for the client that the gateway was until a reload is of no use any more.
+func TestReloadBehindTheProvider(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	back := b.consent()
+	o := s.provider.Options()
+	o.ClientID = "another"
+	s.terms.Providers = []Provider{{must(oauth.New("test", o, nil)), "Test"}}
+	if a := b.get(back); a.status != http.StatusForbidden || !strings.Contains(a.body, "took too long") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := b.get("/account"); a.status != http.StatusForbidden {
+		t.Errorf("and then /account: %d", a.status)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"pop3gw/gateway/account"
@@ -99,6 +100,12 @@ func (p *Page) callback(w http.ResponseWriter, r *http.Request) {
 	grant, err := v.flow.Finish(ctx, r.URL.Query())
 	if err != nil {
 		p.failed(w, r, v, err)
+		return
+	}
+	// A reload may have made the gateway another client since: the grant is of no use.
+	fits := func(now Provider) bool { return now.Fits(grant) == nil }
+	if !slices.ContainsFunc(p.options.Terms().Providers, fits) {
+		p.expired(w, r)
 		return
 	}
 	name, refusal := p.admit(grant)
