@@ -185,8 +185,8 @@ func trusted(t *testing.T, container string) (*tls.Config, string) {
 	return &tls.Config{RootCAs: roots}, path
 }
 
-// confined checks what the compose file is to grant pop3gw's container.
-func confined(t *testing.T, container string) {
+// confined checks what the compose file is to grant pop3gw's container, and who runs it.
+func confined(t *testing.T, container string, user int) {
 	t.Helper()
 	for template, want := range map[string]string{
 		"{{.HostConfig.ReadonlyRootfs}}":                 "true",
@@ -200,7 +200,7 @@ func confined(t *testing.T, container string) {
 		}
 	}
 	pid := inspect(t, container, "{{.State.Pid}}")
-	if top := must(t, "top", container, "-o", "pid,uid,gid,args"); !strings.Contains(strings.Join(strings.Fields(top), " "), pid+" 65532 65532 /usr/bin/pop3gw serve") {
+	if top := must(t, "top", container, "-o", "pid,uid,gid,args"); !strings.Contains(strings.Join(strings.Fields(top), " "), fmt.Sprintf("%s %d %d /usr/bin/pop3gw serve", pid, user, user)) {
 		t.Errorf("the processes:\n%s", top)
 	}
 }
@@ -233,6 +233,21 @@ func mail(subject string, octets int) []byte {
 	return b.Bytes()
 }
 
+// certificate is a folder with a self-signed one, whose key the owner can read.
+func certificate(t *testing.T, owner int) string {
+	t.Helper()
+	dir := folder(t)
+	key := filepath.Join(dir, "tls.key")
+	if _, err := command(nil, nil, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+		"-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", filepath.Join(dir, "tls.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(key, owner, owner); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // deliver appends a message to alice's INBOX over IMAP, as curl does it.
 func deliver(t *testing.T, c composition, message []byte) {
 	t.Helper()
@@ -245,17 +260,35 @@ func deliver(t *testing.T, c composition, message []byte) {
 	})
 }
 
+// guess has six logins fail at once, from an address that is not this machine's.
+func guess(t *testing.T, c composition) {
+	t.Helper()
+	const guesses = `for i in 1 2 3 4 5 6; do
+	printf 'USER guest%s@example.org\r\nPASS wrong\r\nQUIT\r\n' $i | timeout 60 openssl s_client -quiet -connect pop3gw:995 2>/dev/null &
+done; wait`
+	out, err := docker("exec", c.container(t, "dovecot"), "sh", "-c", guesses)
+	if n := strings.Count(out, "-ERR [AUTH]"); err != nil || n != 6 {
+		t.Fatalf("%d of 6 guesses were refused: %v\n%s", n, err, out)
+	}
+}
+
 // TestDovecot is compose.yaml: nothing is edited but the password file.
 func TestDovecot(t *testing.T) {
 	dir := folder(t)
 	address := freeAddress(t)
-	c := composition{"compose.yaml", []string{
+	c := composition{[]string{"compose.yaml"}, []string{
 		"POP3GW_VERSION=test", "POP3GW_USERS=" + write(t, filepath.Join(dir, "users"), "alice@example.org:{PLAIN}"+password+"\n", 0),
 		"POP3_PORT=" + freeAddress(t), "POP3S_PORT=" + address,
 	}}
 	gateway := served(t, c, address)
-	confined(t, gateway)
+	confined(t, gateway, 65532)
 	config, certificate := trusted(t, gateway)
+	guess(t, c)
+	began := time.Now()
+	mustLogin(t, address, config).must(t, "QUIT")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("a login takes %v after those of others have failed", took.Round(time.Millisecond))
+	}
 
 	// A client that keeps the mail gets each message once.
 	home := folder(t)
@@ -293,7 +326,8 @@ only_new on
 			t.Fatalf("mpop has %d messages, want %d: %v", len(got), want, err)
 		}
 	}
-	deliver(t, c, mail("first", 500))
+	first := mail("first", 500)
+	deliver(t, c, first)
 	deliver(t, c, mail("second", 50_000))
 	if err := poll(); err != nil {
 		t.Fatal(err)
@@ -307,10 +341,11 @@ only_new on
 		t.Errorf("a login without the IMAP server: %v, want [SYS/TEMP]", err)
 	}
 	if _, err := open.command("RETR 1"); err == nil {
-		_, err = open.ReadDotBytes()
-		t.Logf("RETR without the IMAP server: %v", err)
-	} else {
-		t.Logf("RETR without the IMAP server: %v", err)
+		if got, err := open.ReadDotBytes(); err == nil && !bytes.Equal(got, bytes.ReplaceAll(first, []byte("\r\n"), []byte("\n"))) {
+			t.Errorf("RETR without the IMAP server gave %d octets and the final dot", len(got))
+		}
+	} else if !strings.HasPrefix(err.Error(), "-ERR [SYS/TEMP]") {
+		t.Errorf("RETR without the IMAP server: %v, want [SYS/TEMP]", err)
 	}
 	open.nc.Close()
 	must(t, "start", c.container(t, "dovecot"))
@@ -365,9 +400,10 @@ only_new on
 	healthy(t, gateway)
 }
 
-// TestMaildir is compose.maildir.yaml over a folder of this machine.
+// TestMaildir is compose.maildir.yaml over a folder of this machine that belongs to
+// another user, for whom the image is built.
 func TestMaildir(t *testing.T) {
-	const owner = 65532
+	const owner = 5000
 	dir := folder(t)
 	address := freeAddress(t)
 	inbox := filepath.Join(dir, "mail", "example.org", "alice", "Maildir")
@@ -382,25 +418,14 @@ func TestMaildir(t *testing.T) {
 	for i := range 2 {
 		write(t, filepath.Join(inbox, "new", fmt.Sprint(i)), string(mail("hello", 500)), owner)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(dir, "tls", "tls.key")
-	if _, err := command(nil, nil, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-		"-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", filepath.Join(dir, "tls", "tls.crt")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(key, owner, owner); err != nil {
-		t.Fatal(err)
-	}
-	must(t, "tag", image, "pop3gw-maildir:test")
-	c := composition{"compose.maildir.yaml", []string{
-		"POP3GW_VERSION=test", "POP3GW_USERS=" + write(t, filepath.Join(dir, "users"), "alice@example.org:{PLAIN}"+password+"\n", owner),
+	tls := certificate(t, owner)
+	c := building(t, "compose.maildir.yaml", []string{
+		"POP3GW_VERSION=1.2.3", "MAIL_UID=5000", "POP3GW_USERS=" + write(t, filepath.Join(dir, "users"), "alice@example.org:{PLAIN}"+password+"\n", owner),
 		"POP3_PORT=" + freeAddress(t), "POP3S_PORT=" + address,
-		"POP3GW_TLS=" + filepath.Join(dir, "tls"), "MAILDIRS=" + filepath.Join(dir, "mail"),
-	}}
+		"POP3GW_TLS=" + tls, "MAILDIRS=" + filepath.Join(dir, "mail"),
+	})
 	gateway := served(t, c, address)
-	confined(t, gateway)
+	confined(t, gateway, owner)
 	config, _ := trusted(t, gateway)
 	s := mustLogin(t, address, config)
 	s.must(t, "RETR 1")
@@ -412,5 +437,33 @@ func TestMaildir(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(inbox, "new"))
 	if err != nil || len(left) != 1 || left[0].Name() != "1" {
 		t.Errorf("left are %v, want the second message: %v", left, err)
+	}
+}
+
+// TestOAuth is compose.oauth.yaml with no edit but a client_id: it runs, and says who is
+// to be authorised.
+func TestOAuth(t *testing.T) {
+	const owner = 65532
+	dir := folder(t)
+	address := freeAddress(t)
+	config, err := os.ReadFile(filepath.Join(root, "packaging/docker/oauth.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(config), "00000000-0000-0000-0000-000000000000", "11111111-2222-3333-4444-555555555555", 1)
+	c := building(t, "compose.oauth.yaml", []string{
+		"POP3GW_VERSION=1.2.3", "POP3GW_USERS=" + write(t, filepath.Join(dir, "users"), "alice@example.org:{PLAIN}"+password+"\n", owner),
+		"POP3GW_CONFIG=" + write(t, filepath.Join(dir, "my.toml"), edited, owner),
+		"POP3_PORT=" + freeAddress(t), "POP3S_PORT=" + address, "POP3GW_TLS=" + certificate(t, owner),
+	})
+	gateway := served(t, c, address)
+	confined(t, gateway, owner)
+	healthy(t, gateway)
+	roots, _ := trusted(t, gateway)
+	if _, err := login(address, roots); err == nil || !strings.Contains(err.Error(), "authorise it") {
+		t.Errorf("a login before anybody has authorised it: %v", err)
+	}
+	if log, err := c.run("logs", "--no-color", "pop3gw"); err != nil || !strings.Contains(log, "pop3gw oauth login alice@example.org") {
+		t.Errorf("the log does not say what to do: %v\n%s", err, log)
 	}
 }

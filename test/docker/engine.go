@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,10 +59,24 @@ func must(t testing.TB, args ...string) string {
 	return out
 }
 
-// composition is a compose file with the variables that it is run with.
+// composition is a compose file, or several, with the variables that they are run with.
 type composition struct {
-	file string
-	env  []string
+	files []string
+	env   []string
+}
+
+// building is a composition whose image is built as its file says, of modules that this
+// machine has.
+func building(t *testing.T, file string, env []string) composition {
+	t.Helper()
+	var args strings.Builder
+	for _, arg := range buildArgs {
+		name, value, _ := strings.Cut(arg, "=")
+		fmt.Fprintf(&args, "        %s: %q\n", name, value)
+	}
+	ours := write(t, filepath.Join(folder(t), "build.yaml"),
+		fmt.Sprintf("services:\n  pop3gw:\n    build:\n      network: host\n      labels: {%s: \"1\"}\n      args:\n%s", label, args.String()), 0)
+	return composition{[]string{file, ours}, env}
 }
 
 // run runs a command of Docker Compose: the plug-in, or else version 1.29.
@@ -72,7 +85,11 @@ func (c composition) run(args ...string) (string, error) {
 	if _, err := docker("compose", "version"); err == nil {
 		name, first = "docker", []string{"compose"}
 	}
-	return command(nil, c.env, name, slices.Concat(first, []string{"--project-name", project, "--file", c.file}, args)...)
+	first = append(first, "--project-name", project)
+	for _, file := range c.files {
+		first = append(first, "--file", file)
+	}
+	return command(nil, c.env, name, append(first, args...)...)
 }
 
 // up starts it and ends it with the test.
@@ -87,7 +104,11 @@ func (c composition) up(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := c.run("up", "--detach", "--no-build"); err != nil {
+	build := "--no-build"
+	if len(c.files) > 1 {
+		build = "--build"
+	}
+	if _, err := c.run("up", "--detach", build); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/json"
 	"io"
 	"os"
@@ -124,5 +125,25 @@ func TestFiles(t *testing.T) {
 	}
 	if !bytes.Equal(built, program) {
 		t.Errorf("the program in the image (%x) is not the one built here (%x)", sha256.Sum256(program), sha256.Sum256(built))
+	}
+}
+
+// TestOtherMachine builds the image for arm64 on whatever this machine is.
+func TestOtherMachine(t *testing.T) {
+	const arm = image + "-arm64"
+	if err := build(arm, "TARGETARCH=arm64"); err != nil {
+		t.Fatal(err)
+	}
+	id := must(t, "create", arm)
+	defer docker("rm", "--volumes", id)
+	path := filepath.Join(folder(t), "pop3gw")
+	must(t, "cp", id+":/usr/bin/pop3gw", path)
+	program, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	if program.Machine != elf.EM_AARCH64 {
+		t.Errorf("the program is for %v", program.Machine)
 	}
 }

@@ -46,7 +46,7 @@ func prepare() error {
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"stand-ins", standIns}, {"image", buildImage}} {
+	}{{"stand-ins", standIns}, {"modules", serveModules}, {"image", buildImage}} {
 		began := time.Now()
 		if err := step.run(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)

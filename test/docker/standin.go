@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -119,28 +120,16 @@ CMD ["/usr/sbin/dovecot", "-F"]
 	return err
 }
 
-// modules serves the modules that this machine has, to builds on its network.
-func modules() (url string, close func() error, err error) {
-	cache, err := command(nil, nil, "go", "env", "GOMODCACHE")
-	if err != nil {
-		return "", nil, err
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	go http.Serve(l, http.FileServer(http.Dir(filepath.Join(cache, "cache", "download"))))
-	return "http://" + l.Addr().String(), l.Close, nil
-}
+// buildArgs have a build on this machine's network take the modules that the machine has,
+// or get them where it gets its own.
+var buildArgs []string
 
-// buildImage builds the image as the Dockerfile says, of the modules that this
-// machine has or gets where it gets its own.
-func buildImage() error {
-	mine, close, err := modules()
+// serveModules sets buildArgs.
+func serveModules() error {
+	cache, err := command(nil, nil, "go", "env", "GOMODCACHE")
 	if err != nil {
 		return err
 	}
-	defer close()
 	proxy, err := command(nil, nil, "go", "env", "GOPROXY")
 	if err != nil {
 		return err
@@ -149,9 +138,24 @@ func buildImage() error {
 	if err != nil {
 		return err
 	}
-	_, err = docker("build", "--force-rm", "--network", "host", "--tag", image, "--label", label+"=1",
-		"--build-arg", "GOPROXY="+mine+","+proxy, "--build-arg", "GOSUMDB="+sums,
-		"--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=abc", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", ".")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go http.Serve(l, http.FileServer(http.Dir(filepath.Join(cache, "cache", "download"))))
+	buildArgs = []string{"GOPROXY=http://" + l.Addr().String() + "," + proxy, "GOSUMDB=" + sums, "SOURCE_DATE_EPOCH=1700000000"}
+	return nil
+}
+
+// buildImage builds the image as the Dockerfile says.
+func buildImage() error { return build(image) }
+
+func build(tag string, args ...string) error {
+	command := []string{"build", "--force-rm", "--network", "host", "--tag", tag, "--label", label + "=1"}
+	for _, arg := range slices.Concat(buildArgs, []string{"VERSION=1.2.3", "REVISION=abc"}, args) {
+		command = append(command, "--build-arg", arg)
+	}
+	_, err := docker(append(command, ".")...)
 	return err
 }
 

@@ -3,6 +3,7 @@
 package real
 
 import (
+	"debug/elf"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -12,19 +13,44 @@ import (
 	"time"
 )
 
-// TestPackage builds the Debian package, and installs, upgrades and removes it in a
-// copy of this system: dpkg, the unit and its hardening, the manual pages.
-func TestPackage(t *testing.T) {
+// buildPackage builds the Debian package, for this machine if there is no arch.
+func buildPackage(t *testing.T, arch ...string) (path string) {
+	t.Helper()
 	dir := folder(t)
-	build := exec.Command("../../packaging/build-deb", "1.2.3", dir)
-	if out, err := run(5*time.Minute, build); err != nil {
+	build := exec.Command("../../packaging/build-deb", append([]string{"1.2.3", dir}, arch...)...)
+	if out, err := run(10*time.Minute, build); err != nil {
 		t.Fatalf("building the package: %v\n%s", err, out)
 	}
 	packages, err := filepath.Glob(filepath.Join(dir, "pop3gw_1.2.3_*.deb"))
 	if err != nil || len(packages) != 1 {
 		t.Fatalf("packages %v, %v", packages, err)
 	}
-	out, err := run(2*time.Minute, exec.Command("unshare", "--mount", "--propagation", "private", "bash", "testdata/package.sh", packages[0]))
+	return packages[0]
+}
+
+// TestOtherPackage looks at the package for arm64, on whatever machine.
+func TestOtherPackage(t *testing.T) {
+	path, root := buildPackage(t, "arm64"), folder(t)
+	if out, err := run(time.Minute, exec.Command("dpkg-deb", "--field", path, "Architecture")); err != nil || strings.TrimSpace(out) != "arm64" {
+		t.Errorf("Architecture: %s, %v", out, err)
+	}
+	if out, err := run(time.Minute, exec.Command("dpkg-deb", "--extract", path, root)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := elf.Open(filepath.Join(root, "usr/bin/pop3gw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	if program.Machine != elf.EM_AARCH64 {
+		t.Errorf("the program is for %v", program.Machine)
+	}
+}
+
+// TestPackage builds the Debian package, and installs, upgrades and removes it in a
+// copy of this system: dpkg, the unit and its hardening, the manual pages.
+func TestPackage(t *testing.T) {
+	out, err := run(2*time.Minute, exec.Command("unshare", "--mount", "--propagation", "private", "bash", "testdata/package.sh", buildPackage(t)))
 	if err != nil {
 		t.Fatalf("installing: %v\n%s", err, out)
 	}
