@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pop3gw/gateway"
+	"pop3gw/gateway/state"
 )
 
 // checkTimeout bounds each row of the check.
@@ -48,8 +49,15 @@ a certificate that clients refuse is a warning then, since the gateway serves wi
 				return usageError{err}
 			}
 			log := slog.New(slog.DiscardHandler)
-			durable, err := c.openDurable(log)
-			if err != nil {
+			report := &report{offline: offline}
+			var durable *state.DB
+			if !offline {
+				durable, err = c.openDurable(log)
+			}
+			if errors.Is(err, state.ErrEarlier) {
+				report.unseen = true
+				report.warn("state", c.source.errorf("state.url", "%w; what users have authorised is not looked at before", err))
+			} else if err != nil {
 				return err
 			}
 			s, err := c.build(stores{durable: durable}, log)
@@ -60,7 +68,6 @@ a certificate that clients refuse is a warning then, since the gateway serves wi
 			ask := func() ([]byte, error) {
 				return readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "Password of "+user+": ")
 			}
-			report := &report{offline: offline}
 			c.checkAll(cmd.Context(), s, report)
 			if cmd.Flags().Changed("user") {
 				report.add(checkUser(cmd.Context(), s, user, ask))
@@ -82,6 +89,7 @@ a certificate that clients refuse is a warning then, since the gateway serves wi
 type report struct {
 	rows    []reportRow
 	offline bool // nothing that is not a file was tried
+	unseen  bool // what users have authorised was not looked at
 }
 
 type reportRow struct {

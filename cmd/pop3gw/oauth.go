@@ -137,10 +137,11 @@ func (c *config) openDurable(log *slog.Logger) (*state.DB, error) {
 	if dir == "" || err != nil || len(c.OAuth) == 0 {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, state.FileName)); errors.Is(err, fs.ErrNotExist) {
+	db, err := state.OpenAsIs(dir, log)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return state.Open(dir, log)
+	return db, err
 }
 
 // checkProviders asks each provider that somebody uses whether it knows the
@@ -159,6 +160,9 @@ func (c *config) checkProviders(ctx context.Context, s *service, r *report) {
 	}
 	if key, err := oauth.ReadKey(c.keyFile()); err == nil && key.Exposed() {
 		r.warn("oauth", c.source.errorf("state.key_file", "others than its owner may read %s; chmod 600 it", key.Path()))
+	}
+	if r.unseen {
+		return
 	}
 	for _, a := range authorisable(c, s) {
 		detail, err := a.look(ctx, s.keeper)

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,6 +53,33 @@ func TestCheckState(t *testing.T) {
 		if after := tree(t, dir); after != before {
 			t.Errorf("%s: check changed files:\n%s\nbefore:\n%s", tt.url, after, before)
 		}
+	}
+}
+
+// A new pop3gw looks at the state of a gateway of an earlier version that still runs,
+// and leaves it as it is.
+func TestCheckEarlierState(t *testing.T) {
+	dir := withState(t, "file://$DIR/state")
+	rewrite(t, dir, "[state]", "[oauth.google]\nclient_id = \"x\"\n[[users]]\nname = \"jane@example.org\"\npassword = \"{PLAIN}x\"\nadapter = \"up\"\noauth = \"google\"\n[state]")
+	durable, err := state.Open(dir+"/state", slog.New(slog.DiscardHandler))
+	must(t, err)
+	must(t, durable.Close())
+	file := filepath.Join(dir, "state", state.FileName)
+	db, err := sql.Open("sqlite", file)
+	must(t, err)
+	_, err = db.Exec("PRAGMA user_version = 1")
+	must(t, errors.Join(err, db.Close()))
+	before, err := os.ReadFile(file)
+	must(t, err)
+	for _, args := range [][]string{{"check", "--config", dir + "/config.toml"}, {"check", "--config", dir + "/config.toml", "--offline"}} {
+		out, stderr, _ := pop3gw(t, "", args...)
+		want := regexp.MustCompile(`(?m)^warn +state +\S+/config.toml:\d+: state.url: \S+/state.db is of an earlier version of pop3gw \(1, this one makes \d+\); the gateway brings it up to date when it starts; what users`)
+		if want.MatchString(out) == (len(args) > 3) || strings.Contains(out, "oauth of ") || strings.Contains(stderr, "state") {
+			t.Errorf("%v: %s\n%s", args, stderr, out)
+		}
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("check changed the file, %v", err)
 	}
 }
 

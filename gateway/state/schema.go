@@ -96,9 +96,9 @@ func versionOf(ctx context.Context, q querier) (version int, err error) {
 	return version, err
 }
 
-// migrate brings the file to this version. The error is ErrDamaged for damage,
+// migrate brings the file to this version, where it may. The error is ErrDamaged for damage,
 // which has been noted; any other says why the file cannot be used at all.
-func (db *DB) migrate(ctx context.Context) error {
+func (db *DB) migrate(ctx context.Context, update bool) error {
 	info, err := os.Stat(db.path)
 	if err != nil {
 		return err
@@ -116,6 +116,9 @@ func (db *DB) migrate(ctx context.Context) error {
 	// One that was repaired, or copied by another program, has lost its write-ahead log.
 	if _, err := db.writer.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
 		return db.unusable(err)
+	}
+	if version < len(steps) && !update {
+		return fmt.Errorf("%s is %w (%d, this one makes %d); the gateway brings it up to date when it starts", db.path, ErrEarlier, version, len(steps))
 	}
 	err = inTransaction(ctx, db.writer, func(ctx context.Context, q querier) error {
 		version, err := versionOf(ctx, q) // another process may have been here

@@ -96,6 +96,25 @@ func Open(dir string, log *slog.Logger) (*DB, error) {
 	if err := create(dir, path); err != nil {
 		return nil, err
 	}
+	return openFile(path, log, true)
+}
+
+// ErrEarlier is in the chain of OpenAsIs's error for a file of an earlier version.
+var ErrEarlier = errors.New("of an earlier version of pop3gw")
+
+// OpenAsIs is Open for a command that changes nothing by looking: a file that is
+// missing is fs.ErrNotExist, and one that Open would bring up to date ErrEarlier.
+func OpenAsIs(dir string, log *slog.Logger) (*DB, error) {
+	path := filepath.Join(dir, FileName)
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	return openFile(path, log, false)
+}
+
+// openFile opens a file that is there. update says that it may be brought to this
+// version.
+func openFile(path string, log *slog.Logger, update bool) (*DB, error) {
 	writer, err := open(path, 1, "rw")
 	if err != nil {
 		return nil, err
@@ -107,7 +126,7 @@ func Open(dir string, log *slog.Logger) (*DB, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	db := &DB{path: path, log: log, writer: writer, reader: reader, stop: stop}
-	if err := db.prepare(ctx); err != nil {
+	if err := db.prepare(ctx, update); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -138,9 +157,9 @@ func open(path string, most int, mode string) (*sql.DB, error) {
 	return pool, nil
 }
 
-// prepare brings the file to this version, and checks it.
-func (db *DB) prepare(ctx context.Context) error {
-	err := db.migrate(ctx)
+// prepare brings the file to this version, where it may, and checks it.
+func (db *DB) prepare(ctx context.Context, update bool) error {
+	err := db.migrate(ctx, update)
 	if errors.Is(err, ErrDamaged) {
 		return nil
 	}
