@@ -16,8 +16,8 @@
 // CAPA and LANG are in both tables. One goroutine runs a session. It ends by
 // QUIT, by the client's going away, by a limit, by Shutdown or by a panic; in
 // each case the maildrop is closed, and in all but the first nothing is removed.
-// UPDATE, once entered, goes on when the client is gone or Shutdown loses its
-// patience, up to Limits.UpdateTimeout.
+// UPDATE, once entered, goes on when the client is gone, up to Limits.UpdateTimeout
+// or the end of Shutdown's patience.
 //
 // # Numbers, marks and octets
 //

@@ -306,6 +306,13 @@ func (s *session) reached(state State) {
 	}
 }
 
+// isIn may be called by anyone.
+func (a *activity) isIn(state State) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state == state
+}
+
 // info may be called by anyone.
 func (s *session) info() SessionInfo {
 	a := &s.conn.activity

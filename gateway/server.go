@@ -39,8 +39,12 @@ type Server struct {
 
 	throttle *throttle // made by Serve
 	visits   *visits   // likewise
-	full     seldom    // lines for want of max_connections
-	refused  seldom    // lines about other refusals
+
+	patience     context.Context // of removals, likewise; Shutdown loses it
+	losePatience context.CancelFunc
+
+	full    seldom // lines for want of max_connections
+	refused seldom // lines about other refusals
 
 	mu        sync.Mutex
 	closed    bool
@@ -116,6 +120,7 @@ func (s *Server) Serve(l net.Listener, o ListenerOptions) error {
 		s.perBlock = make(map[netip.Prefix]int)
 		s.throttle = newThrottle(s.Limits.withDefaults().LoginFailureDelay)
 		s.visits = newVisits()
+		s.patience, s.losePatience = context.WithCancel(context.Background())
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
@@ -246,8 +251,8 @@ func (s *session) rescue() {
 // Shutdown ends the server: no more clients are accepted, and each session ends
 // once the commands are done that it has read; a login is given up. A session
 // removes nothing unless its QUIT came. When ctx ends first the remaining
-// connections are cut; removals that have begun are still awaited, as they have
-// their own time limit.
+// connections are cut, and removals end where they are: nothing is lost, and their
+// clients have a few seconds to be told how many messages are left.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -257,6 +262,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for c := range s.conns {
 		c.drain()
 	}
+	losePatience := s.losePatience
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.sessions.Wait(); close(done) }()
@@ -265,13 +271,30 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.abort()
+	losePatience() // there are sessions, so Serve has been called
+	s.abort(func(c *conn) bool { return !c.activity.isIn(Update) })
+	select {
+	case <-done:
+		return ctx.Err()
+	case <-time.After(updateGrace):
 	}
-	s.mu.Unlock()
+	s.abort(func(*conn) bool { return true })
 	<-done
 	return ctx.Err()
+}
+
+// updateGrace is how long a removal that was told to end may take to say so.
+const updateGrace = 5 * time.Second
+
+// abort cuts the connections that which is true for.
+func (s *Server) abort(which func(*conn) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if which(c) {
+			c.abort()
+		}
+	}
 }
 
 // remoteAddr is the client's IP address; the zero Addr where there is none.

@@ -200,11 +200,12 @@ func (s *session) quitTransaction([][]byte) error {
 
 // update removes the marked messages and those that have expired, or does what the
 // policy says in place of that, with a time limit of its own: once begun it goes on
-// even if the client is gone. done is what has become of the marked ones, and the
+// even if the client is gone, though not longer than Shutdown's patience. done is what has become of the marked ones, and the
 // error is for them alone.
 func (s *session) update() (done fates, expired int, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
 	defer cancel()
+	defer context.AfterFunc(s.server.patience, cancel)()
 	marked, old := s.drop.marked(), s.expired(ctx)
 	removed := make(map[int]bool)
 	defer func() { s.noteRetrieved(ctx, removed) }()
@@ -228,6 +229,8 @@ func (s *session) update() (done fates, expired int, err error) {
 	case done.total() == len(marked) && err != nil && len(old) > 0: // the client asked for none of that
 		s.log.Error("expired messages were not removed", "user", s.login, "expired", len(old), "removed", expired, "error", err)
 		err = nil
+	case err != nil && s.server.patience.Err() != nil:
+		err = &Error{Code: CodeSysTemp, Text: "server is shutting down", Err: err}
 	}
 	return done, expired, err
 }
