@@ -330,7 +330,11 @@ func openUser(ctx context.Context, s *service, name string, ask func() ([]byte, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	return account.Adapter.Open(ctx, account)
+	maildrop, err := account.Adapter.Open(ctx, account)
+	if err != nil && gateway.CodeOf(err) != gateway.CodeAuth { // where mail lies is the adapter's to say
+		return nil, s.config.at("adapters."+account.AdapterName, cause(err))
+	}
+	return maildrop, err
 }
 
 // cause is err in words for the operator: what clients are told is left out

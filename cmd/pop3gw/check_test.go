@@ -110,7 +110,7 @@ func TestCheck(t *testing.T) {
 		{"imap", "wrong\n", `FAIL  user imap  .*\(clients are told: wrong name or password\)`, "3 of 8 checks failed"},
 		{"imap", "", `FAIL  user imap  standard input has no password on its first line`, "3 of 8 checks failed"},
 		{"nobody", "wrong\n", `FAIL  user nobody  wrong password for "nobody" \(clients are told: wrong name or password\)`, "3 of 8 checks failed"},
-		{"unlucky", "x\n", `FAIL  user unlucky  .*refused.*`, "3 of 8 checks failed"},
+		{"unlucky", "x\n", `FAIL  user unlucky  \S+/config.toml:17: adapters.down: .*refused.*`, "3 of 8 checks failed"},
 		{"none", "", `FAIL  user none  .*`, "3 of 8 checks failed"},
 		{"else", "", `FAIL  user else  "else" is not a user and fits no route`, "3 of 8 checks failed"},
 	} {

@@ -120,15 +120,6 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 	for _, pair := range s.certificates.pairs {
 		pair.warn(log)
 	}
-	watching, stop := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		var tasks sync.WaitGroup
-		tasks.Go(func() { s.certificates.watch(watching, hangup, s.reload, log) })
-		tasks.Go(func() { s.keepGrants(watching) })
-		tasks.Wait()
-	}()
 	s.operator.serve(s)
 	s.enrol.serve(s)
 	if told, err := s.tellWhereabouts(open[0]); err == nil {
@@ -141,6 +132,15 @@ func (s *service) serve(ctx context.Context, open []net.Listener, hangup <-chan 
 		log.Info("listening", "address", open[i].Addr().String(), "tls", l.tls)
 		go func() { failed <- s.server.Serve(open[i], l.options) }()
 	}
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		var tasks sync.WaitGroup
+		tasks.Go(func() { s.certificates.watch(watching, hangup, s.reload, log) })
+		tasks.Go(func() { s.keepGrants(watching) })
+		tasks.Wait()
+	}()
 	log.Info("ready", "version", version(), "pid", os.Getpid())
 	s.notifyReady()
 	go s.feedWatchdog(ctx)

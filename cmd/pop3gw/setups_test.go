@@ -60,6 +60,8 @@ func TestWrongSetups(t *testing.T) {
 			`FAIL adapter files config.toml:12: adapters.files: /nowhere does not exist; create or mount it, or correct path`},
 		{"IMAP server that is down", `connect_timeout = "30s"`, ``,
 			`FAIL adapter office config.toml:15: adapters.office: .*connection refused; if the server is up, mend address.*`},
+		{"IMAP server of no name", `address = "127.0.0.1:1"`, `address = "imap..example.org:993"`, // not asked of any resolver
+			`FAIL adapter office config.toml:15: adapters.office: .*imap\.\.example\.org.*no such host.*`},
 		{"IMAP server of another name", `address = "127.0.0.1:1"`, fmt.Sprintf("address = \"localhost:%d\"\nca_file = \"imap.crt\"", imapPort),
 			`FAIL adapter office config.toml:15: adapters.office: .*the certificate is for "imap.example.org": set address or server_name to one of these.*`},
 		{"IMAP server of an unknown authority", `address = "127.0.0.1:1"`, fmt.Sprintf("address = \"localhost:%d\"\nserver_name = \"imap.example.org\"", imapPort),

@@ -60,7 +60,7 @@ func TestUnprivilegedSetups(t *testing.T) {
 		{"privileged port, check", "[[listeners]]\naddress = \"127.0.0.1:110\"\n", []string{"check"},
 			`FAIL listener 127\.0\.0\.1:110 CONFIG:2: listeners\.address: no right to listen on 127\.0\.0\.1:110; ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, .*`},
 		{"Maildir of another", listener, []string{"check", "--user", "bob"},
-			`FAIL user bob .*/bob/Maildir: the gateway's user \(uid 5000\) needs to read and enter it: .*permission denied.*`},
+			`FAIL user bob CONFIG:4: adapters\.archive: .*/bob/Maildir: the gateway's user \(uid 5000\) needs to read and enter it: .*permission denied.*`},
 		{"key of another", listener + "[tls]\ncertificate = \"" + testCA().certFile + "\"\nkey = \"" + filepath.Join(dir, "root.key") + "\"\n", []string{"serve"},
 			`pop3gw: CONFIG:5: tls\.key: open .*/root\.key: permission denied; set it to a PEM file that the gateway's user \(uid 5000\) can read`},
 		{"state of another, check", listener + "[state]\nurl = \"file://" + dir + "/state\"\n", []string{"check"},
