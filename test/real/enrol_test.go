@@ -178,11 +178,11 @@ type browser struct {
 	complaints []string // of the browser about the page
 }
 
-func startBrowser(t *testing.T, s screen) *browser {
+func startBrowser(t *testing.T, s screen, further ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox,
+	options := append(append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox,
 		chromedp.UserDataDir(folder(t)), chromedp.WindowSize(int(s.width), int(s.height)),
-		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-dev-shm-usage", true)), further...)
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
@@ -246,9 +246,21 @@ func runIn[T any](b *browser, what string, action chromedp.Action[T]) T {
 	panic("unreachable")
 }
 
-// look checks that a page holds texts, fits into the window, and is as the browser
-// likes it. POP3GW_SCREENSHOTS names a folder for what it looks like.
+// look is fits, with a picture: POP3GW_SCREENSHOTS names a folder for it.
 func (b *browser) look(name string, texts ...string) {
+	b.t.Helper()
+	b.fits(name, texts...)
+	if dir := os.Getenv("POP3GW_SCREENSHOTS"); dir != "" {
+		picture := runIn(b, name, chromedp.FullScreenshot(100))
+		if err := os.WriteFile(filepath.Join(dir, b.screen.name+"-"+name+".png"), picture, 0o644); err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
+// fits checks that a page holds texts, fits into the window, and is as the browser
+// likes it.
+func (b *browser) fits(name string, texts ...string) {
 	b.t.Helper()
 	shown := runIn(b, name, chromedp.Text(chromedp.CSS("body")))
 	width := runIn(b, name, chromedp.Evaluate[int64]("document.documentElement.scrollWidth"))
@@ -261,16 +273,10 @@ func (b *browser) look(name string, texts ...string) {
 		b.t.Errorf("%s: the page is %d wide, the window %d", name, width, b.screen.width)
 	}
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if len(b.complaints) > 0 {
 		b.t.Errorf("%s: the browser complains: %q", name, b.complaints)
 		b.complaints = nil
-	}
-	b.mu.Unlock()
-	if dir := os.Getenv("POP3GW_SCREENSHOTS"); dir != "" {
-		picture := runIn(b, name, chromedp.FullScreenshot(100))
-		if err := os.WriteFile(filepath.Join(dir, b.screen.name+"-"+name+".png"), picture, 0o644); err != nil {
-			b.t.Error(err)
-		}
 	}
 }
 
