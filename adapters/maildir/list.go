@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"pop3gw/gateway"
 )
@@ -40,11 +43,31 @@ func (f *folder) list(ctx context.Context, c *counter, known *listing, work *wor
 	work.end()
 	messages := arrange(found, work.log)
 	l := &listing{packed: pack(messages)}
+	if len(messages) >= largeListing {
+		giveBackMemory()
+	}
 	if whole {
 		l.version = v
 		l.stands = !slices.ContainsFunc(messages, func(m message) bool { return m.fresh })
 	}
 	return l, nil
+}
+
+// largeListing is how many messages it takes until the memory for making a listing,
+// some 300 octets for each, is worth giving back.
+const largeListing = 20_000
+
+var givingBack atomic.Bool
+
+// giveBackMemory returns what is not in use to the system in a moment. The collector
+// by itself keeps it for minutes.
+func giveBackMemory() {
+	if givingBack.CompareAndSwap(false, true) {
+		time.AfterFunc(time.Second, func() {
+			givingBack.Store(false)
+			debug.FreeOSMemory()
+		})
+	}
 }
 
 // maxMessages bounds a listing, and so the memory that the owner of a Maildir can take
