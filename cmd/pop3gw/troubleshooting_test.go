@@ -26,7 +26,11 @@ var textNames = []string{"Text", "text", "untrusted", "incomplete", "full"}
 // forAdmins are the calls that log something that may need an admin.
 var forAdmins = map[string]int{"Warn": 0, "Error": 0, "LogAttrs": 2}
 
-var verbs = regexp.MustCompile(`%[-+# 0-9.*]*[a-zA-Z]`)
+// inCommands are the calls of this package that make the errors of the configuration
+// file and of commands.
+var inCommands = map[string]int{"errorf": 1, "Errorf": 0, "New": 0}
+
+var verbs = regexp.MustCompile(`%[-+# 0-9.*]*(\[\d+\])?[a-zA-Z]`)
 
 // texts calls each for every text that a package tells clients or admins, as far as
 // it stands in the source: what is filled in splits a text into several. The enrolment
@@ -34,6 +38,10 @@ var verbs = regexp.MustCompile(`%[-+# 0-9.*]*[a-zA-Z]`)
 func texts(t *testing.T, root string, each func(at, text string)) {
 	t.Helper()
 	files := token.NewFileSet()
+	told := []map[string]int{forClients, forAdmins}
+	if root == "." {
+		told = append(told, inCommands)
+	}
 	literals := func(e ast.Expr) {
 		ast.Inspect(e, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok && name(call) != "Sprintf" {
@@ -77,7 +85,7 @@ func texts(t *testing.T, root string, each func(at, text string)) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				for _, calls := range []map[string]int{forClients, forAdmins} {
+				for _, calls := range told {
 					if i, ok := calls[name(n)]; ok && len(n.Args) > i && !isOK(n.Args[0]) {
 						literals(n.Args[i])
 					}
