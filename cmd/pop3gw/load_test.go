@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,25 +30,14 @@ const (
 func startLoaded(t *testing.T, names ...string) (p *process, dir, address string) {
 	t.Helper()
 	dir = t.TempDir()
-	writeTestCertificate(t, dir)
-	line := strings.Repeat("x", 70) + "\r\n"
-	messages := [][]byte{[]byte("Subject: large\r\n\r\n" + strings.Repeat(line, largeMessage/len(line)))}
-	for i := range loadMessages {
-		messages = append(messages, fmt.Appendf(nil, "Subject: %d\r\n\r\nshort\r\n", i))
-	}
+	messages := loadedMessages()
 	var users strings.Builder
 	for _, name := range names {
 		must(t, fillMaildir(filepath.Join(dir, name), messages))
 		fmt.Fprintf(&users, "%s:{PLAIN}secret\n", name)
 	}
 	write(t, dir, "users", users.String())
-	write(t, dir, "config.toml", `[[listeners]]
-address = "127.0.0.1:0"
-tls = "implicit"
-[tls]
-certificate = "tls.crt"
-key = "tls.key"
-[adapters.files]
+	p, address = startOver(t, dir, `[adapters.files]
 type = "maildir"
 path = "`+dir+`/{user}"
 [[routes]]
@@ -53,10 +45,71 @@ users = "*"
 adapter = "files"
 passwd_file = "users"
 `)
+	return p, dir, address
+}
+
+// startLoadedIMAP is startLoaded with an IMAP server for each name, at the address
+// that is returned for it.
+func startLoadedIMAP(t *testing.T, names ...string) (p *process, upstreams map[string]string, address string) {
+	t.Helper()
+	upstreams = make(map[string]string)
+	var tables strings.Builder
+	for _, name := range names {
+		upstream, err := serveIMAP(loadedMessages())
+		must(t, err)
+		t.Cleanup(func() { upstream.Close() })
+		upstreams[name] = upstream.address
+		fmt.Fprintf(&tables, "[adapters.%s]\ntype = \"imap\"\naddress = %q\ntls = \"none\"\n[[users]]\nname = %[1]q\npassword = \"{PLAIN}secret\"\n"+
+			"adapter = %[1]q\nupstream_user = \"imap\"\nupstream_password = %[3]q\n", name, upstream.address, demoPassword)
+	}
+	p, address = startOver(t, t.TempDir(), tables.String())
+	return p, upstreams, address
+}
+
+// messagesAt is how many messages the INBOX of an upstream has.
+func messagesAt(t *testing.T, upstream string) int {
+	nc, err := net.Dial("tcp", upstream)
+	if err != nil {
+		t.Error(err)
+		return -1
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprintf(nc, "a LOGIN imap %s\r\nb EXAMINE INBOX\r\nc LOGOUT\r\n", demoPassword)
+	all, err := io.ReadAll(nc)
+	found := regexp.MustCompile(`\* (\d+) EXISTS`).FindSubmatch(all)
+	if found == nil {
+		t.Errorf("the server says %q, %v", all, err)
+		return -1
+	}
+	n, _ := strconv.Atoi(string(found[1]))
+	return n
+}
+
+func loadedMessages() [][]byte {
+	line := strings.Repeat("x", 70) + "\r\n"
+	messages := [][]byte{[]byte("Subject: large\r\n\r\n" + strings.Repeat(line, largeMessage/len(line)))}
+	for i := range loadMessages {
+		messages = append(messages, fmt.Appendf(nil, "Subject: %d\r\n\r\nshort\r\n", i))
+	}
+	return messages
+}
+
+// startOver serves with one listener and what tables say.
+func startOver(t *testing.T, dir, tables string) (p *process, address string) {
+	t.Helper()
+	writeTestCertificate(t, dir)
+	write(t, dir, "config.toml", `[[listeners]]
+address = "127.0.0.1:0"
+tls = "implicit"
+[tls]
+certificate = "tls.crt"
+key = "tls.key"
+`+tables)
 	p = start(t, dir, "serve", "--config", dir+"/config.toml")
 	address = p.out.find(t, `msg=listening address=(\S+) tls=implicit`)[1]
 	p.out.find(t, "msg=ready")
-	return p, dir, address
+	return p, address
 }
 
 var anyCertificate = &tls.Config{InsecureSkipVerify: true}
@@ -167,9 +220,21 @@ func (s slowly) Read(p []byte) (int, error) {
 // After SIGTERM a RETR that runs gets to its end, what QUIT began is done whole or
 // not at all, and as its reply says, and the exit code is 0.
 func TestTerminatedUnderLoad(t *testing.T) {
-	readers, removers, idlers := named("reader", 6), named("remover", 8), named("idler", 4)
-	p, dir, address := startLoaded(t, append(append(readers, removers...), idlers...)...)
-	left := func(name string) int { return countFiles(t, filepath.Join(dir, name, "new")) }
+	readers, removers, idlers := named("reader", 4), named("remover", 6), named("idler", 3)
+	names := append(append(readers, removers...), idlers...)
+	t.Run("Maildir", func(t *testing.T) {
+		p, dir, address := startLoaded(t, names...)
+		terminate(t, p, address, readers, removers, idlers, func(name string) int { return countFiles(t, filepath.Join(dir, name, "new")) })
+	})
+	t.Run("IMAP", func(t *testing.T) {
+		p, upstreams, address := startLoadedIMAP(t, names...)
+		terminate(t, p, address, readers, removers, idlers, func(name string) int { return messagesAt(t, upstreams[name]) })
+	})
+}
+
+// terminate ends a gateway at which clients are busy. left is how many messages are
+// left of a name's.
+func terminate(t *testing.T, p *process, address string, readers, removers, idlers []string, left func(name string) int) {
 
 	var clients sync.WaitGroup
 	var begun sync.WaitGroup
