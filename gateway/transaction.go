@@ -205,7 +205,6 @@ func (s *session) quitTransaction([][]byte) error {
 func (s *session) update() (done fates, expired int, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
 	defer cancel()
-	defer context.AfterFunc(s.server.patience, cancel)()
 	marked, old := s.drop.marked(), s.expired(ctx)
 	removed := make(map[int]bool)
 	defer func() { s.noteRetrieved(ctx, removed) }()
@@ -213,6 +212,7 @@ func (s *session) update() (done fates, expired int, err error) {
 		return done, 0, nil
 	}
 	s.reached(Update)
+	defer context.AfterFunc(s.server.patience, cancel)()
 	start := time.Now()
 	err = s.drop.maildrop.Delete(ctx, joined(marked, old), func(i int) {
 		fate := s.deleted(i)
