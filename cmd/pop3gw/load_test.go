@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -304,5 +305,81 @@ func terminate(t *testing.T, p *process, address string, readers, removers, idle
 	}
 	if log := p.out.String(); strings.Contains(log, "connections were cut") || strings.Contains(log, "level=ERROR") || !strings.Contains(log, "msg=stopped") {
 		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// stallable is the address of a way to a server on which nothing goes to it any more
+// once stall was called; the channel is closed when something would have.
+func stallable(t *testing.T, server string) (address string, stall func() (held <-chan struct{})) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	held := make(chan struct{})
+	var stalled atomic.Bool
+	var once sync.Once
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { io.Copy(client, upstream); client.Close() }()
+			go func() {
+				defer upstream.Close()
+				buffer := make([]byte, 4096)
+				for {
+					n, err := client.Read(buffer)
+					if err != nil {
+						return
+					}
+					if stalled.Load() {
+						once.Do(func() { close(held) })
+					} else if _, err := upstream.Write(buffer[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), func() <-chan struct{} { stalled.Store(true); return held }
+}
+
+// A second signal ends at once also a removal at a server that hangs, and its client
+// is told what is left.
+func TestSecondSignalEndsARemoval(t *testing.T) {
+	upstream, err := serveIMAP(splitMessages(demoMessages))
+	must(t, err)
+	defer upstream.Close()
+	way, stall := stallable(t, upstream.address)
+	p, address := startOver(t, t.TempDir(), fmt.Sprintf("[adapters.up]\ntype = \"imap\"\naddress = %q\ntls = \"none\"\n[[routes]]\nusers = \"*\"\nadapter = \"up\"\n", way))
+	c, _ := dial(t, address, anyCertificate)
+	c.do("+OK", "USER imap")
+	c.do("+OK 5 ", "PASS "+demoPassword)
+	c.do("+OK", "DELE 1")
+	held := stall()
+	must(t, c.PrintfLine("QUIT"))
+	<-held
+	must(t, p.Process.Signal(syscall.SIGTERM))
+	p.out.find(t, `msg="shutting down"`)
+	time.Sleep(100 * time.Millisecond) // until the second is waited for
+	start := time.Now()
+	must(t, p.Process.Signal(syscall.SIGTERM))
+	if line := c.line("QUIT"); line != "-ERR [SYS/TEMP] 1 of 1 messages were not removed: server is shutting down" {
+		t.Errorf("QUIT: %q", line)
+	}
+	if code := p.exit(t); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.out)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it ended after %v", took)
+	}
+	if n := messagesAt(t, upstream.address); n != 5 {
+		t.Errorf("%d messages are left, want 5", n)
 	}
 }
