@@ -24,15 +24,16 @@ func (c *config) fileWarning() error {
 	if max == 0 {
 		max = gateway.DefaultLimits().MaxConnections
 	}
+	may := uint64(limit.Cur) // signed on FreeBSD
 	each := uint64(filesPerSession)
 	for _, a := range c.adapters {
 		if a.Type == "maildir" {
 			each = filesPerMaildirSession
 		}
 	}
-	if need := uint64(max) * each; need > limit.Cur {
+	if need := uint64(max) * each; need > may {
 		return c.source.errorf("limits.max_connections", "%d connections need %d open files, and this process may have %d; "+
-			"raise that (LimitNOFILE of systemd, ulimits of Docker, ulimit -Hn) or lower max_connections", max, need, limit.Cur)
+			"raise that (LimitNOFILE of systemd, ulimits of Docker, ulimit -Hn) or lower max_connections", max, need, may)
 	}
 	return nil
 }
