@@ -23,31 +23,6 @@ import (
 
 const password = "correct horse"
 
-// folder is one that the containers' users can enter, too.
-func folder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "pop3gw-docker-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-func write(t *testing.T, path, text string, owner int) string {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o400); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(path, owner, owner); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // freeAddress is a loopback address that was free a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
