@@ -193,11 +193,10 @@ func TestKick(t *testing.T) {
 			if s.User == "dave" {
 				continue
 			}
-			for range 2 { // twice does no harm
-				if !r.server.Kick(s.ID) {
-					t.Errorf("%s is no session", s.User)
-				}
+			if !r.server.Kick(s.ID) {
+				t.Errorf("%s is no session", s.User)
 			}
+			r.server.Kick(s.ID) // twice does no harm, if it is there still
 		}
 		if got := idle.rest(); got != "-ERR [SYS/TEMP] session was ended by the operator, nothing was removed\r\n" {
 			t.Errorf("the idle session got %q", got)

@@ -79,7 +79,7 @@ func (s *tokenIMAP) start(t *testing.T) (address string) {
 // When a token ends, and hundreds of sessions of its mailboxes begin at that moment,
 // the provider sees one refresh, and each session reads its mail.
 func TestSessionsAtTokenEnd(t *testing.T) {
-	const sessions = 300
+	const sessions = 1000
 	dir, provider := oauthFolder(t)
 	upstream := &tokenIMAP{provider: provider, logins: make(map[string]int)}
 	var users strings.Builder
