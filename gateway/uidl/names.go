@@ -167,9 +167,12 @@ func (n *Names) find(ctx context.Context, moved bool) error {
 			return err
 		}
 	}
-	more, err := n.findNames(ctx, n.unnamed())
-	if err != nil {
-		return err
+	var more []named
+	if _, ok := drop.(Namer); ok { // else no key is taken
+		var err error
+		if more, err = n.findNames(ctx, n.unnamed()); err != nil {
+			return err
+		}
 	}
 	if t, ok := drop.(Temporary); ok && t.HasTemporary() {
 		var temporary []named
