@@ -67,6 +67,7 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("writing mail: %w", err)
 	}
 	fmt.Printf("mail written in %.1f s\n", time.Since(begin).Seconds())
+	time.Sleep(mailSettles)
 	var all []outcome
 	var failed error
 	for _, w := range works {
@@ -129,6 +130,10 @@ func names(all []work) string {
 	}
 	return strings.Join(list, ", ")
 }
+
+// mailSettles is how long after its delivery mail is old mail to every server: pop3gw
+// counts what came within three seconds at each login.
+const mailSettles = 5 * time.Second
 
 // environment is one line about what the figures depend on.
 func environment(ctx context.Context, o options) string {
