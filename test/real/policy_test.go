@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -259,27 +258,8 @@ type step struct {
 
 func startStep(t testing.TB, addr string) *step {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	s := &step{port: l.Addr().(*net.TCPAddr).Port}
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", addr)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go func() { io.Copy(client, server); client.Close() }()
-			go func() { s.relay(server, client); server.Close() }()
-		}
-	}()
+	s := new(step)
+	s.port = relay(t, addr, s.relay, plainly)
 	return s
 }
 

@@ -283,41 +283,17 @@ func enrolByHand(t *testing.T, planted *secrets, page string) (password string) 
 // longer than it says: their ends are where its client expects the protocol.
 func startMangler(t testing.TB, addr string) (port int) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
 	literal := regexp.MustCompile(`(BODY\[.*\] \{)(\d+)\}\r\n$`)
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
+	return relay(t, addr, plainly, func(client io.Writer, server io.Reader) {
+		for r := bufio.NewReader(server); ; {
+			line, err := r.ReadString('\n')
+			if m := literal.FindStringSubmatchIndex(line); m != nil {
+				n, _ := strconv.Atoi(line[m[4]:m[5]])
+				line = fmt.Sprintf("%s%d}\r\n", line[:m[4]], max(n-200, 0))
+			}
+			if _, wrong := io.WriteString(client, line); err != nil || wrong != nil {
 				return
 			}
-			server, err := net.Dial("tcp", addr)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go func() {
-				io.Copy(server, client)
-				server.Close()
-			}()
-			go func() {
-				defer client.Close()
-				for r := bufio.NewReader(server); ; {
-					line, err := r.ReadString('\n')
-					if m := literal.FindStringSubmatchIndex(line); m != nil {
-						n, _ := strconv.Atoi(line[m[4]:m[5]])
-						line = fmt.Sprintf("%s%d}\r\n", line[:m[4]], max(n-200, 0))
-					}
-					if _, wrong := io.WriteString(client, line); err != nil || wrong != nil {
-						return
-					}
-				}
-			}()
 		}
-	}()
-	return l.Addr().(*net.TCPAddr).Port
+	})
 }

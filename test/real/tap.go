@@ -23,12 +23,20 @@ type tap struct {
 // startTap relays to addr until the end of the test.
 func startTap(t testing.TB, addr string) *tap {
 	t.Helper()
+	p := &tap{counts: make(map[string]int)}
+	p.port = relay(t, addr, p.relay, plainly)
+	return p
+}
+
+// relay listens until the end of the test, and connects each client with addr: up
+// copies from the client, and down to it, until either end is closed.
+func relay(t testing.TB, addr string, up, down func(to io.Writer, from io.Reader)) (port int) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	p := &tap{port: l.Addr().(*net.TCPAddr).Port, counts: make(map[string]int)}
 	go func() {
 		for {
 			client, err := l.Accept()
@@ -40,18 +48,14 @@ func startTap(t testing.TB, addr string) *tap {
 				client.Close()
 				continue
 			}
-			go func() {
-				io.Copy(client, server)
-				client.Close()
-			}()
-			go func() {
-				p.relay(server, client)
-				server.Close()
-			}()
+			go func() { down(client, server); client.Close() }()
+			go func() { up(server, client); server.Close() }()
 		}
 	}()
-	return p
+	return l.Addr().(*net.TCPAddr).Port
 }
+
+func plainly(to io.Writer, from io.Reader) { io.Copy(to, from) }
 
 func (p *tap) relay(server io.Writer, client io.Reader) {
 	r := bufio.NewReader(client)
