@@ -80,7 +80,7 @@ func (s *Accounts) Put(ctx context.Context, a Account, token []byte) (kept bool,
 
 // Delete forgets the account called name, and reports whether there was one.
 func (s *Accounts) Delete(ctx context.Context, name string) (found bool, err error) {
-	return s.db.deleteRow(ctx, "DELETE FROM accounts WHERE name = ?", name)
+	return s.db.changeRow(ctx, "DELETE FROM accounts WHERE name = ?", name)
 }
 
 // List returns all accounts, by name.

@@ -84,7 +84,7 @@ func putToken(ctx context.Context, q querier, name string, value []byte, revisio
 
 // Remove forgets the value of name, and reports whether there was one.
 func (t *Tokens) Remove(ctx context.Context, name string) (found bool, err error) {
-	return t.db.deleteRow(ctx, "DELETE FROM tokens WHERE name = ?", name)
+	return t.db.changeRow(ctx, "DELETE FROM tokens WHERE name = ?", name)
 }
 
 // Names are those that have a value, in order.
@@ -110,19 +110,10 @@ func (t *Tokens) Names(ctx context.Context) (names []string, err error) {
 // Lease makes holder the one who may change the value of name, in all processes,
 // until the time is over or Release. held is false while another one is.
 func (t *Tokens) Lease(ctx context.Context, name, holder string, until time.Time) (held bool, err error) {
-	err = t.db.write(ctx, func(ctx context.Context, q querier) error {
-		result, err := q.ExecContext(ctx, `INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
-			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-			WHERE leases.holder = excluded.holder OR leases.until <= ?`,
-			name, holder, until.UnixMilli(), time.Now().UnixMilli())
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		held = n > 0
-		return err
-	})
-	return held, err
+	return t.db.changeRow(ctx, `INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+		WHERE leases.holder = excluded.holder OR leases.until <= ?`,
+		name, holder, until.UnixMilli(), time.Now().UnixMilli())
 }
 
 // Release ends a lease, if holder has it.

@@ -74,7 +74,17 @@ func (g *gateway) command(t testing.TB, args ...string) *exec.Cmd {
 // elsewhere, and its last address is pasted.
 func (g *gateway) authorise(t testing.TB, provider *oauthtest.Server, name string) {
 	t.Helper()
-	cmd := g.command(t, "oauth", "login", "--browser", name)
+	g.oauthLogin(t, func(in io.Writer, line string) {
+		if strings.HasPrefix(line, provider.URL) {
+			fmt.Fprintln(in, provider.Browse(t, line))
+		}
+	}, "--browser", name)
+}
+
+// oauthLogin runs "pop3gw oauth login", and has answer see each line that it shows.
+func (g *gateway) oauthLogin(t testing.TB, answer func(in io.Writer, line string), args ...string) {
+	t.Helper()
+	cmd := g.command(t, append([]string{"oauth", "login"}, args...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -94,12 +104,10 @@ func (g *gateway) authorise(t testing.TB, provider *oauthtest.Server, name strin
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		shown.WriteString(line + "\n")
-		if strings.HasPrefix(line, provider.URL) {
-			fmt.Fprintln(in, provider.Browse(t, line))
-		}
+		answer(in, line)
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("oauth login %s: %v\n%s", name, err, &shown)
+		t.Fatalf("oauth login %s: %v\n%s", args, err, &shown)
 	}
 }
 
@@ -337,31 +345,14 @@ upstream_user = "bob"
 // elsewhere.
 func (g *gateway) authoriseByCode(t testing.TB, provider *oauthtest.Server, name, user string) {
 	t.Helper()
-	cmd := g.command(t, "oauth", "login", name)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	var shown strings.Builder
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		shown.WriteString(line + "\n")
-		if regexp.MustCompile(`^[A-Z0-9]{8}$`).MatchString(line) {
+	code := regexp.MustCompile(`^[A-Z0-9]{8}$`)
+	g.oauthLogin(t, func(_ io.Writer, line string) {
+		if code.MatchString(line) {
 			if err := provider.Type(line, user, true); err != nil {
 				t.Error(err)
 			}
 		}
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("oauth login %s: %v\n%s", name, err, &shown)
-	}
+	}, name)
 }
 
 // A client that has a token of its own logs in at the server with it.

@@ -2,8 +2,8 @@ package state
 
 import "context"
 
-// deleteRow runs a DELETE of one row at most, and reports whether there was one.
-func (db *DB) deleteRow(ctx context.Context, statement string, args ...any) (found bool, err error) {
+// changeRow runs a statement that changes one row at most, and reports whether one was.
+func (db *DB) changeRow(ctx context.Context, statement string, args ...any) (found bool, err error) {
 	err = db.write(ctx, func(ctx context.Context, q querier) error {
 		result, err := q.ExecContext(ctx, statement, args...)
 		if err != nil {
