@@ -70,8 +70,8 @@ type Names struct {
 	watched   watched
 	header    Header // of the message that is read
 	retrieved []retrieved
-	kept      int // how many of retrieved are in the store
-	tried     int // how many there were when they were to be kept last
+	kept      int       // how many of retrieved are in the store
+	due       time.Time // when those that are not kept yet are to be
 	removed   map[int]struct{}
 }
 
@@ -107,7 +107,7 @@ func (n *Names) Before(name string) (s state.Source, ok bool) {
 // first one of which is called "". It is called once, before Append. The error is
 // for the client.
 func (n *Names) Settle(ctx context.Context, drop Maildrop, sources []state.Source) error {
-	n.drop, n.settled = drop, sources
+	n.drop, n.settled, n.due = drop, sources, time.Now().Add(keepEvery)
 	if n.book == nil {
 		n.distinguish()
 		return nil
@@ -396,7 +396,7 @@ func (n *Names) Watch(i int, r io.ReadCloser) io.ReadCloser {
 	if n == nil || n.book == nil {
 		return r
 	}
-	if len(n.retrieved)-n.tried >= keepEvery {
+	if len(n.retrieved) > n.kept && !time.Now().Before(n.due) {
 		ctx, cancel := context.WithTimeout(context.Background(), keepLimit)
 		n.keep(ctx) // Close tries again
 		cancel()
@@ -444,8 +444,8 @@ func (n *Names) Removed(i int) {
 }
 
 const (
-	keepEvery = 1000        // messages retrieved, after which they are kept
-	keepLimit = time.Second // for which the client waits then
+	keepEvery = 10 * time.Second // what was retrieved is kept, in a session that goes on
+	keepLimit = time.Second      // for which the client waits then
 )
 
 // Close keeps what the session has found out. It ends the use of n.
@@ -462,7 +462,8 @@ func (n *Names) Close(ctx context.Context) error {
 
 // keep keeps what the session has found out so far.
 func (n *Names) keep(ctx context.Context) error {
-	n.tried = len(n.retrieved)
+	all := len(n.retrieved)
+	n.due = time.Now().Add(keepEvery)
 	var c state.Change
 	left := n.drop.Len() - len(n.removed)
 	if !n.exists || !slices.Equal(n.record.Sources, n.settled) || countChanged(n.record.Count, left) {
@@ -485,7 +486,7 @@ func (n *Names) keep(ctx context.Context) error {
 	if err := n.book.store.Apply(ctx, n.owner.user, n.owner.folder, c); err != nil {
 		return err
 	}
-	if n.kept = n.tried; c.Listed != nil {
+	if n.kept = all; c.Listed != nil {
 		n.exists, n.record.Sources, n.record.Count = true, c.Listed, c.Count
 	}
 	return nil
