@@ -35,7 +35,7 @@ func Dial(ctx context.Context, opts Options) (*Conn, error) {
 		if ctx.Err() != nil {
 			err = ended(ctx)
 		}
-		return nil, fmt.Errorf("connecting to %s: %w", opts.Address, err)
+		return nil, err // the caller names the server
 	}
 	c := newConn(socket.Quick(nc), limits, log)
 	stop := context.AfterFunc(ctx, func() { c.fail(ended(ctx)) })
