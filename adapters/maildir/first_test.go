@@ -54,6 +54,30 @@ func TestFirstListing(t *testing.T) {
 	}
 }
 
+// Logins while a listing ends, which still has the lock, are never told that another
+// session has it.
+func TestLoginsAtTheEndOfAListing(t *testing.T) {
+	a, path := oneMaildir(t)
+	a.patience = time.Microsecond
+	for i := range 20 {
+		a.listings.forget(path)
+		write(t, path, "new/1.m", strings.Repeat("a", i)+"\n") // to be counted anew
+		free := occupy(a)
+		wantUnavailable(t, a, "try again in a while")
+		go free()
+		for {
+			d, err := a.Open(t.Context(), ann)
+			if err == nil {
+				d.Close()
+				break
+			}
+			if gateway.CodeOf(err) != gateway.CodeSysTemp {
+				t.Fatalf("listing %d: %v", i, err)
+			}
+		}
+	}
+}
+
 // The end of the gateway is the end of a listing, however long that would take.
 func TestCloseWhileCounting(t *testing.T) {
 	a, path := oneMaildir(t)

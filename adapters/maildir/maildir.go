@@ -233,7 +233,8 @@ func (a *Adapter) open(ctx context.Context, f *folder, account gateway.Account) 
 	m := a.make(d, known)
 	if !a.await(ctx, m) {
 		a.makings.set(f.path, m)
-		if m.leave(func() { a.makings.set(f.path, nil); d.Close() }) {
+		// The lock first: whoever finds no listing in the making asks for it.
+		if m.leave(func() { d.Close(); a.makings.set(f.path, nil) }) {
 			return nil, m.unfinished(ctx)
 		}
 		a.makings.set(f.path, nil)

@@ -90,4 +90,13 @@ func (d *dovecot) start(t testing.TB) {
 	d.waitGreeting(t, loopback(d.port), "* OK")
 }
 
+// createFolder has Dovecot make a folder of a user's. One that is made behind its back
+// while it runs, it may not see for some time: its list of folders is kept in an index.
+func (d *dovecot) createFolder(t testing.TB, user, name string) {
+	t.Helper()
+	if out, err := exec.Command("/usr/bin/doveadm", "-c", d.config, "mailbox", "create", "-u", user, name).CombinedOutput(); err != nil {
+		t.Fatalf("doveadm mailbox create: %v: %s", err, out)
+	}
+}
+
 func (d *dovecot) adapter() string { return imapAdapter(d.port, `tls = "none"`) }

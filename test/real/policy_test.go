@@ -93,7 +93,7 @@ func TestTrashThatIsNotThere(t *testing.T) {
 	}
 	c.must(t, "QUIT")
 	compare(t, "the maildrop", d.stored(t, "alice"), messages)
-	d.maildirFolder(t, "alice", ".Bin")
+	d.createFolder(t, "alice", "Bin")
 	c = login(t, g.addr(), "alice")
 	c.must(t, "DELE 1")
 	c.must(t, "QUIT")
