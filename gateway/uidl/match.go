@@ -97,24 +97,6 @@ func (n *Names) others(want []int) map[string]struct{} {
 	return names
 }
 
-// renumbered returns the messages of the sources that have changed, less those with
-// a name that is kept.
-func (n *Names) renumbered() []int {
-	moved := make(map[string]bool)
-	for _, s := range n.settled {
-		moved[s.Name] = n.isMoved(s)
-	}
-	merged, _ := n.drop.(Merged)
-	all := n.unnamed()
-	kept := all[:0]
-	for _, i := range all {
-		if merged == nil || moved[merged.Source(i)] {
-			kept = append(kept, i)
-		}
-	}
-	return kept
-}
-
 // look reads the headers of messages.
 func (n *Names) look(ctx context.Context, want []int) ([]looking, error) {
 	all := make([]looking, 0, len(want))
@@ -213,7 +195,7 @@ func (n *Names) giveBack(ctx context.Context) error {
 	if n.page.refused != "" && n.page.refused == n.stateText() {
 		return n.refusal(n.drop.Len(), n.drop.Len())
 	}
-	want := n.renumbered()
+	want := n.unnamed()
 	if _, err := n.findNames(ctx, want); err != nil {
 		return err
 	}

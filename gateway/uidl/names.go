@@ -324,11 +324,6 @@ func (n *Names) Append(dst []byte, i int) []byte {
 	return AppendLegal(n.drop.AppendForm(dst, i), start)
 }
 
-// Merged is a Maildrop whose messages come from several sources.
-type Merged interface {
-	Source(i int) string // the name of message i's
-}
-
 // Unique is a Maildrop whose AppendForm never makes two alike.
 type Unique interface{ IsUnique() bool }
 
