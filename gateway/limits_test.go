@@ -379,6 +379,47 @@ func TestMakeRoomAmongNewConnections(t *testing.T) {
 	})
 }
 
+// Addresses whose logins fail again and again do not take each other's places, which
+// would have all of them come back at once; one that has not failed takes theirs.
+func TestMakeRoomAmongThoseWhoFail(t *testing.T) {
+	const max = 4
+	address, _ := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{MaxConnections: max, MaxLoginFailures: 50})
+	connect := func(from string, failures int) (*bufio.Reader, string) {
+		t.Helper()
+		nc := connectFrom(t, from, address, nil)
+		in := bufio.NewReader(nc)
+		greeting, _ := in.ReadString('\n')
+		for i := range failures {
+			fmt.Fprintf(nc, "USER alice%d\r\nPASS wrong\r\n", i)
+			for _, want := range []string{"+OK", "-ERR [AUTH]"} {
+				if answer, err := in.ReadString('\n'); !strings.HasPrefix(answer, want) {
+					t.Fatalf("guess %d from %s: %q, %v", i, from, answer, err)
+				}
+			}
+		}
+		return in, greeting
+	}
+	for i := range max {
+		connect(fmt.Sprintf("127.0.1.%d", i), 5)
+	}
+	const busy = "-ERR [SYS/TEMP] too many connections"
+	for i := range max { // who now have a place each
+		if _, greeting := connect(fmt.Sprintf("127.0.1.%d", i), 0); !strings.HasPrefix(greeting, busy) {
+			t.Errorf("one who fails like the others got %q", greeting)
+		}
+	}
+	if _, greeting := connect("127.0.2.1", 0); !strings.HasPrefix(greeting, "+OK") {
+		t.Errorf("one who has not failed got %q", greeting)
+	}
+	worst, _ := connect("127.0.2.2", 9)
+	if _, greeting := connect("127.0.1.0", 0); !strings.HasPrefix(greeting, "+OK") {
+		t.Errorf("one who has failed less than another got %q", greeting)
+	}
+	if _, err := worst.ReadByte(); err == nil {
+		t.Error("who has failed most is still there")
+	}
+}
+
 // A client that goes away while its login waits is not waited for.
 func TestGoneWhileHeldBack(t *testing.T) {
 	address, log := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{LoginFailureDelay: time.Hour})

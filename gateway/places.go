@@ -59,15 +59,23 @@ func (s *Server) move(c *conn, block netip.Prefix, limits Limits) (full string) 
 const (
 	// makeRoomSample is how many connections are looked at to find one to end.
 	makeRoomSample = 64
+	// doubtfulSample is the same for a client of an address that has failed to log in
+	// several times: whoever comes as often as he can finds most places taken by his like.
+	doubtfulSample = 8
 	// makeRoomAfter is how long a client may take for its login, though others wait
 	// for its place, whose addresses have as many connections.
 	makeRoomAfter = 2 * time.Second
 )
 
 // makeRoom ends a connection that is not logged in, for the sake of a new one of
-// block: one that fails to log in, else one that takes its time, or is of an address
-// that has more than block. Otherwise whoever opens max_connections of them, and
-// waits, or opens them again and again, would keep all others out. s.mu is held.
+// block: one that fails to log in, else
+// one that takes its time, or is of an address that has more connections than block.
+// Otherwise whoever opens max_connections of them, and waits, or opens them again and
+// again, would keep all others out. s.mu is held.
+//
+// For one of a block that fails again and again only those of a worse one make room, or
+// who have gone: the others would come back, and all take each other's places as fast as
+// the machine can.
 func (s *Server) makeRoom(block netip.Prefix) bool {
 	connections := func(of netip.Prefix) int {
 		if !of.IsValid() { // of whom nothing is known yet
@@ -76,10 +84,15 @@ func (s *Server) makeRoom(block netip.Prefix) bool {
 		return s.perBlock[of]
 	}
 	most := connections(block) + 1
+	rank, sample := s.throttle.rank(block), makeRoomSample
+	doubtful := rank > 1+freeFailures // who has not only mistyped
+	if doubtful {
+		sample = doubtfulSample
+	}
 	var idle *conn
 	looked := 0
 	for c, of := range s.conns { // in an order that is another one each time
-		if looked++; looked > makeRoomSample {
+		if looked++; looked > sample {
 			break
 		}
 		if c.loggedIn.Load() {
@@ -87,6 +100,11 @@ func (s *Server) makeRoom(block netip.Prefix) bool {
 		}
 		attempt := c.attempt.Load()
 		switch {
+		case doubtful:
+			if s.throttle.rank(of) > rank || attempt != nil && attempt.gone() {
+				s.displace(c)
+				return true
+			}
 		case attempt != nil && attempt.rank() > 1, attempt == nil && c.hasFailed.Load():
 			s.displace(c)
 			return true

@@ -260,14 +260,24 @@ func (a *attempt) rank() int {
 	if a.known {
 		return 0
 	}
+	rank := a.t.rank(a.block)
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
-	rank := 1
-	if from, ok := a.t.blocks.Peek(a.block); ok {
-		rank += from.now(time.Now()) + from.left
-	}
 	if of := a.t.turns[a.block]; of != nil {
 		rank += max(0, of.running-1)
+	}
+	return rank
+}
+
+// rank is that of a client from an address of which no more is known than what has
+// come of logins from there: 1, and more the more of them have failed or were not
+// waited for.
+func (t *throttle) rank(block netip.Prefix) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	rank := 1
+	if from, ok := t.blocks.Peek(block); ok {
+		rank += from.now(time.Now()) + from.left
 	}
 	return rank
 }

@@ -5,6 +5,7 @@ package load
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -240,33 +241,33 @@ func (c *client) must(line string) error {
 	return err
 }
 
-// logIn connects and logs in.
-func logIn(from, to string, withTLS bool, user, password string) (*client, error) {
-	c, err := dial(from, to, withTLS)
-	if err != nil {
-		return nil, err
-	}
-	if err = c.must("USER " + user); err == nil {
-		err = c.must("PASS " + password)
-	}
-	if err != nil {
-		c.nc.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
 // session is a poll: a login, a look, and the end.
 func session(from, to string, withTLS bool, user, password string) error {
-	c, err := logIn(from, to, withTLS, user, password)
+	_, err := timedSession(from, to, withTLS, user, password)
+	return err
+}
+
+// stages are when each step of a session was done, from its beginning.
+type stages struct{ connected, loggedIn, ended time.Duration }
+
+// timedSession is session with what its steps took.
+func timedSession(from, to string, withTLS bool, user, password string) (s stages, err error) {
+	begin := time.Now()
+	defer func() { s.ended = time.Since(begin) }()
+	c, err := dial(from, to, withTLS)
 	if err != nil {
-		return err
+		return s, err
 	}
 	defer c.nc.Close()
-	if err := c.must("STAT"); err != nil {
-		return err
+	s.connected = time.Since(begin)
+	if err := errors.Join(c.must("USER "+user), c.must("PASS "+password)); err != nil {
+		return s, err
 	}
-	return c.must("QUIT")
+	s.loggedIn = time.Since(begin)
+	if err := c.must("STAT"); err != nil {
+		return s, err
+	}
+	return s, c.must("QUIT")
 }
 
 // failed collects errors, and keeps the first ones.
