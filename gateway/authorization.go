@@ -220,7 +220,7 @@ func (s *session) called(name string) {
 // enter enters TRANSACTION with the maildrop of the account that authenticate
 // finds. client is what the client has said already; it may be nothing yet.
 func (s *session) enter(mechanism string, client Credentials, authenticate func(ctx context.Context) (Account, error)) error {
-	ctx, cancel := context.WithDeadline(s.conn.draining, s.loginDeadline())
+	ctx, cancel := s.server.late.withDeadline(s.conn.draining, s.loginDeadline())
 	defer cancel()
 	start := time.Now()
 	s.attempt(mechanism)

@@ -48,6 +48,12 @@ type conn struct {
 	nc      net.Conn
 	records *recordWriter // below nc; nil without TLS
 
+	// A read has no deadline of its own: see late. mu guards these, too.
+	late        *late     // the server's
+	silence     *lateCall // of silent; nil until the first read
+	until       time.Time // how long a read may take that is under way; zero for none
+	interrupted bool      // by silent
+
 	// ctx ends when the connection is aborted, draining already when it is
 	// drained. cancel ends both.
 	ctx, draining context.Context
@@ -70,12 +76,12 @@ type conn struct {
 	activity  activity
 }
 
-func newConn(nc net.Conn, limits Limits) *conn {
+func newConn(nc net.Conn, limits Limits, late *late) *conn {
 	p := &pace{Conn: nc, limit: limits.WriteTimeout, rate: limits.MinWriteRate}
 	if limits.MaxSession > 0 {
 		p.ends = time.Now().Add(limits.MaxSession)
 	}
-	c := &conn{nc: p, pace: p, began: time.Now(), readBuf: make([]byte, readBufferSize)}
+	c := &conn{nc: p, pace: p, late: late, began: time.Now(), readBuf: make([]byte, readBufferSize)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.draining, c.stop = context.WithCancel(c.ctx)
 	return c
@@ -153,11 +159,23 @@ func (c *conn) fill(deadline time.Time) error {
 		c.mu.Unlock()
 		return errDraining
 	}
-	nc.SetReadDeadline(deadline)
+	if c.silence == nil {
+		c.silence = c.late.add(c.silent)
+	}
+	c.until = deadline
+	c.silence.at(deadline)
 	c.mu.Unlock()
 	c.activity.awaits()
 	n, err := nc.Read(c.readBuf[c.end:])
 	c.activity.reads(n)
+	c.mu.Lock()
+	c.silence.never()
+	c.until = time.Time{}
+	if c.interrupted && c.draining.Err() == nil {
+		nc.SetReadDeadline(time.Time{})
+	}
+	c.interrupted = false
+	c.mu.Unlock()
 	c.end += n
 	if n > 0 {
 		return nil
@@ -166,6 +184,16 @@ func (c *conn) fill(deadline time.Time) error {
 		return io.ErrNoProgress
 	}
 	return c.readError(err)
+}
+
+// silent interrupts a read that lasts until its deadline.
+func (c *conn) silent() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.until.IsZero() && !time.Now().Before(c.until) {
+		c.interrupted = true
+		c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // readError says what an error of a read with a deadline means.
@@ -368,8 +396,13 @@ func (c *conn) close() {
 		c.records.gather = false // what TLS says at its end
 	}
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
-		c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+		c.nc.SetReadDeadline(time.Time{}) // it may be over
+		enough := c.late.after(lingerTime, func() { c.nc.SetReadDeadline(time.Unix(1, 0)) })
 		io.CopyN(io.Discard, c.nc, maxDrainedLine)
+		enough.stop()
+	}
+	if c.silence != nil {
+		c.silence.stop()
 	}
 	c.nc.Close() // without c.mu: TLS may take seconds to say goodbye
 }

@@ -34,7 +34,7 @@ func TestForget(t *testing.T) {
 					text = text[n:]
 				}
 			}()
-			c := newConn(server, Limits{}.withDefaults())
+			c := newConn(server, Limits{}.withDefaults(), new(late))
 			line, err := c.readLine(false, inAMinute)
 			if err == nil && string(line) != tt.line || err != nil && err != errLineTooLong {
 				t.Fatalf("%s: got %d octets, %v", tt.name, len(line), err)
@@ -56,7 +56,7 @@ func TestLongResponse(t *testing.T) {
 	defer client.Close()
 	defer server.Close()
 	go io.WriteString(client, strings.Repeat("x", maxSecretLine)+"\r\n"+strings.Repeat("y", maxSecretLine-2)+"\r\n")
-	c := newConn(server, Limits{}.withDefaults())
+	c := newConn(server, Limits{}.withDefaults(), new(late))
 	if _, err := c.readLine(true, inAMinute); err != errLineTooLong {
 		t.Errorf("got %v", err)
 	}
@@ -68,7 +68,7 @@ func TestLongResponse(t *testing.T) {
 // What is pending leaves at close, also on a connection without half-close.
 func TestCloseFlushes(t *testing.T) {
 	client, server := net.Pipe()
-	c := newConn(server, Limits{}.withDefaults())
+	c := newConn(server, Limits{}.withDefaults(), new(late))
 	c.reply("+OK", "bye")
 	go c.close()
 	if got, err := io.ReadAll(client); string(got) != "+OK bye\r\n" || err != nil {
@@ -136,7 +136,7 @@ func TestCopyBodyWrites(t *testing.T) {
 		{"TOP", wire.Body{}, []string{"a: b\n\n", "c\n"}, 11, []string{"+OK x\r\na: b\r\n\r\n.\r\n"}},
 	} {
 		s := new(sink)
-		c := newConn(s, Limits{}.withDefaults())
+		c := newConn(s, Limits{}.withDefaults(), new(late))
 		e := tt.body.Encoder()
 		begun, err := c.copyBody(&e, &pieceReader{tt.pieces}, "x", tt.size)
 		if err != nil || begun != (len(tt.pieces) > 0) {
@@ -176,7 +176,7 @@ func TestCopyBodyLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := new(sink)
-		c := newConn(s, Limits{}.withDefaults())
+		c := newConn(s, Limits{}.withDefaults(), new(late))
 		e := wire.Body{Lines: -1}.Encoder()
 		if _, err := c.copyBody(&e, strings.NewReader(raw), "x", octets); err != nil {
 			t.Fatal(err)

@@ -102,10 +102,13 @@ func (c *conn) readProxyHeader() (*proxyproto.Header, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a PROXY header: %v", c.readError(err)) // not io.EOF in the chain
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining.Err() == nil {
+		nc.SetReadDeadline(time.Time{})
+	}
 	if rest, _ := in.Peek(in.Buffered()); len(rest) > 0 {
-		c.mu.Lock()
 		c.nc = &behindHeader{nc, rest}
-		c.mu.Unlock()
 	}
 	return header, nil
 }

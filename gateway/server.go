@@ -36,6 +36,7 @@ type Server struct {
 	Observer  Observer // nil is none
 
 	live live
+	late late
 
 	throttle *throttle // made by Serve
 	visits   *visits   // likewise
@@ -191,7 +192,7 @@ func (s *Server) hostname() string {
 
 // start serves nc in a goroutine of its own, or refuses it.
 func (s *Server) start(nc net.Conn, o ListenerOptions, limits Limits) {
-	c := newConn(socket.Quick(nc), limits)
+	c := newConn(socket.Quick(nc), limits, &s.late)
 	addr := remoteAddr(nc)
 	block := blockOf(addr)
 	if o.trusts(addr) {

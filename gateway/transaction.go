@@ -203,9 +203,13 @@ func (s *session) quitTransaction([][]byte) error {
 // even if the client is gone, though not longer than Shutdown's patience. done is what has become of the marked ones, and the
 // error is for them alone.
 func (s *session) update() (done fates, expired int, err error) {
+	marked := s.drop.marked()
+	if len(marked) == 0 && !s.expires() { // as most sessions
+		return done, 0, nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.limits.UpdateTimeout)
 	defer cancel()
-	marked, old := s.drop.marked(), s.expired(ctx)
+	old := s.expired(ctx)
 	removed := make(map[int]bool)
 	defer func() { s.noteRetrieved(ctx, removed) }()
 	if len(marked)+len(old) == 0 {

@@ -34,7 +34,7 @@ func (s *session) openMaildrop(ctx context.Context, account Account) (Maildrop, 
 // will come, as in a script, has not gone.
 func (c *conn) watch(gone func()) (stop func()) {
 	stopped, ended := false, make(chan struct{})
-	begin := time.AfterFunc(watchAfter, func() {
+	begin := c.late.after(watchAfter, func() {
 		defer close(ended)
 		c.mu.Lock()
 		nc := c.nc
@@ -59,7 +59,7 @@ func (c *conn) watch(gone func()) (stop func()) {
 		}
 	})
 	return func() {
-		if begin.Stop() {
+		if begin.stop() {
 			return
 		}
 		c.mu.Lock()

@@ -182,7 +182,7 @@ func (d *maildrop) Close() error {
 	}
 	d.learn()
 	if d.names != nil {
-		if err := d.names.Close(ctx); err != nil {
+		if err := d.names.Close(closeWait); err != nil {
 			d.log.Warn("unique-ids of what was retrieved could not be kept", "error", err)
 		}
 	}

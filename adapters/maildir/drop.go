@@ -79,9 +79,7 @@ func (o *drop) forget(i int) {
 }
 
 func (o *drop) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	if err := o.names.Close(ctx); err != nil {
+	if err := o.names.Close(closeWait); err != nil {
 		o.d.log.Warn("unique-ids of what was retrieved could not be kept", "error", err)
 	}
 	learn := o.names.Learner()

@@ -105,9 +105,6 @@ func (r *retrieval) Close() error {
 
 // markRetrieved marks the messages that were retrieved as read, if that is wanted.
 func (d *maildrop) markRetrieved(ctx context.Context) error {
-	if len(d.retrieved) == 0 {
-		return nil
-	}
 	d.all()
 	r := removal{maildrop: d, doing: "marking as read", act: (*removal).markSeen}
 	r.run(ctx, slices.Sorted(maps.Keys(d.retrieved)))

@@ -192,10 +192,12 @@ func (d *maildrop) Close() error {
 // release marks what was retrieved as read, if that is wanted, and releases the
 // lock. Messages may still be read.
 func (d *maildrop) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	if err := d.markRetrieved(ctx); err != nil {
-		d.log.Warn("retrieved messages were not marked as read", "error", err)
+	if len(d.retrieved) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		if err := d.markRetrieved(ctx); err != nil {
+			d.log.Warn("retrieved messages were not marked as read", "error", err)
+		}
+		cancel()
 	}
 	d.closeTrash()
 	d.unlock()

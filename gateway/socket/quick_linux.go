@@ -29,6 +29,7 @@ func Quick(nc net.Conn) net.Conn {
 	}
 	c := &quick{TCPConn: tcp, raw: raw}
 	c.tryRead, c.tryWrite = c.in.read, c.out.write // once, and not for each call
+	c.writeOnce = func(fd uintptr) bool { c.out.write(fd); return true }
 	return c
 }
 
@@ -37,6 +38,7 @@ type quick struct {
 	raw               syscall.RawConn
 	in, out           transfer
 	tryRead, tryWrite func(fd uintptr) (done bool)
+	writeOnce         func(fd uintptr) (done bool)
 }
 
 // transfer is a read or write under way.
@@ -58,6 +60,12 @@ func (c *quick) Read(p []byte) (int, error) {
 }
 
 func (c *quick) Write(p []byte) (int, error) { return c.out.run("write", p, c.raw.Write, c.tryWrite) }
+
+// TryWrite writes what can be written without waiting, of which less than all of p is
+// no error.
+func (c *quick) TryWrite(p []byte) (int, error) {
+	return c.out.run("write", p, c.raw.Write, c.writeOnce)
+}
 
 // run has try called until it is done.
 func (t *transfer) run(name string, p []byte, wait func(func(uintptr) bool) error, try func(uintptr) bool) (int, error) {

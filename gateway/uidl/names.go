@@ -443,11 +443,14 @@ const (
 	keepLimit = time.Second      // for which the client waits then
 )
 
-// Close keeps what the session has found out. It ends the use of n.
-func (n *Names) Close(ctx context.Context) error {
-	if n.book == nil || n.drop == nil {
+// Close keeps what the session has found out, if it can do so within a limit. It ends
+// the use of n.
+func (n *Names) Close(limit time.Duration) error {
+	if n.book == nil || n.drop == nil || !n.hasNews() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	err := n.keep(ctx)
 	if err != nil {
 		n.book.setLearned(n.owner, time.Time{}) // what is lost here is learned from the list
@@ -455,14 +458,26 @@ func (n *Names) Close(ctx context.Context) error {
 	return err
 }
 
+// hasNews reports whether there is something to keep.
+func (n *Names) hasNews() bool {
+	return len(n.retrieved) > n.kept || n.kept > 0 && len(n.removed) > 0 || n.isListedAnew()
+}
+
+// isListedAnew reports whether what is in the maildrop has changed enough to be kept.
+func (n *Names) isListedAnew() bool {
+	return !n.exists || !slices.Equal(n.record.Sources, n.settled) || countChanged(n.record.Count, n.left())
+}
+
+// left is how many messages are in the maildrop after what was removed.
+func (n *Names) left() int { return n.drop.Len() - len(n.removed) }
+
 // keep keeps what the session has found out so far.
 func (n *Names) keep(ctx context.Context) error {
 	all := len(n.retrieved)
 	n.due = time.Now().Add(keepEvery)
 	var c state.Change
-	left := n.drop.Len() - len(n.removed)
-	if !n.exists || !slices.Equal(n.record.Sources, n.settled) || countChanged(n.record.Count, left) {
-		c.Listed, c.Count = n.settled, left
+	if n.isListedAnew() {
+		c.Listed, c.Count = n.settled, n.left()
 	}
 	var added []known
 	for _, r := range n.retrieved[n.kept:] {

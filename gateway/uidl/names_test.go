@@ -146,7 +146,7 @@ func (c *clients) session(drop Maildrop, retr, dele []int) (uids []string, err e
 	for _, i := range dele {
 		n.Removed(i)
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(time.Minute); err != nil {
 		c.t.Fatal(err)
 	}
 	if c.learns {
@@ -312,9 +312,7 @@ func TestLostSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.retrieved = []retrieved{{15, 1}}
-	late, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := n.Close(late); err == nil {
+	if err := n.Close(0); err == nil {
 		t.Fatal("nothing went wrong")
 	}
 	old := c.mustSession(d, nil, nil)
@@ -364,7 +362,7 @@ func TestKilledDownload(t *testing.T) {
 	for i := range messages - 1 {
 		n.Removed(i)
 	}
-	if err := n.Close(t.Context()); err != nil {
+	if err := n.Close(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if known, err := c.book.Known(t.Context(), "u", ""); known != 1 || err != nil {
@@ -502,7 +500,7 @@ func TestWithoutState(t *testing.T) {
 		}
 		seen[uid] = true
 	}
-	if err := n.Close(t.Context()); err != nil {
+	if err := n.Close(time.Minute); err != nil {
 		t.Error(err)
 	}
 }
@@ -668,7 +666,7 @@ func TestNamesAreBounded(t *testing.T) {
 		if err := n.Settle(t.Context(), temporary{d}, []state.Source{{Validity: "7"}}); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.Close(t.Context()); err != nil {
+		if err := n.Close(time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -799,7 +797,7 @@ func BenchmarkPoll(b *testing.B) {
 			b.Fatal(err)
 		}
 		n.Settle(b.Context(), d, sources)
-		n.Close(b.Context())
+		n.Close(time.Minute)
 	}
 }
 
