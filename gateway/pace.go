@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
+
+	"pop3gw/gateway/socket"
 )
 
 var (
@@ -34,9 +35,11 @@ type pace struct {
 // Write is that of net.Conn. Its deadline is the earlier one of the client's pace
 // and SetWriteDeadline.
 func (p *pace) Write(b []byte) (n int, err error) {
-	n, err = p.tryWrite(b)
-	if n == len(b) || err != nil {
-		return n, err
+	// Most replies need no deadline, which would be a timer each.
+	if p.ends.IsZero() || time.Now().Before(p.ends) {
+		if n, err = socket.TryWrite(p.Conn, b); n == len(b) || err != nil {
+			return n, err
+		}
 	}
 	var took [paceTicks - 1]int // by the client, in the last ticks
 	var unsent int              // octets that the kernel had at the last tick
@@ -67,20 +70,6 @@ func (p *pace) Write(b []byte) (n int, err error) {
 			return n, fmt.Errorf("%w: %d octets in %v", errTooSlow, sum, over)
 		}
 	}
-}
-
-// tryWrite writes what the system takes at once: most replies need no deadline, which
-// would be a timer each.
-func (p *pace) tryWrite(b []byte) (n int, err error) {
-	quick, ok := p.Conn.(interface{ TryWrite([]byte) (int, error) })
-	if !ok || !p.ends.IsZero() && !time.Now().Before(p.ends) {
-		return 0, nil
-	}
-	n, err = quick.TryWrite(b)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !p.expired() { // that of an earlier Write
-		err = nil
-	}
-	return n, err
 }
 
 // renew sets the deadline for the next tick.

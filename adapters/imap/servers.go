@@ -387,6 +387,10 @@ func (c *countedConn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
+// TryRead and TryWrite are those of package socket.
+func (c *countedConn) TryRead(p []byte) (int, error)  { return socket.TryRead(c.Conn, p) }
+func (c *countedConn) TryWrite(p []byte) (int, error) { return socket.TryWrite(c.Conn, p) }
+
 func (c *countedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()

@@ -29,16 +29,16 @@ func Quick(nc net.Conn) net.Conn {
 	}
 	c := &quick{TCPConn: tcp, raw: raw}
 	c.tryRead, c.tryWrite = c.in.read, c.out.write // once, and not for each call
-	c.writeOnce = func(fd uintptr) bool { c.out.write(fd); return true }
+	c.readOnce, c.writeOnce = c.in.readOnce, c.out.writeOnce
 	return c
 }
 
 type quick struct {
 	*net.TCPConn
-	raw               syscall.RawConn
-	in, out           transfer
-	tryRead, tryWrite func(fd uintptr) (done bool)
-	writeOnce         func(fd uintptr) (done bool)
+	raw                 syscall.RawConn
+	in, out             transfer
+	tryRead, tryWrite   func(fd uintptr) (done bool)
+	readOnce, writeOnce func(fd uintptr)
 }
 
 // transfer is a read or write under way.
@@ -61,10 +61,33 @@ func (c *quick) Read(p []byte) (int, error) {
 
 func (c *quick) Write(p []byte) (int, error) { return c.out.run("write", p, c.raw.Write, c.tryWrite) }
 
-// TryWrite writes what can be written without waiting, of which less than all of p is
-// no error.
+// TryRead is that of package socket.
+func (c *quick) TryRead(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	err := c.in.once(p, c.raw, c.readOnce)
+	switch n, errno := c.in.n, c.in.err; {
+	case err != nil:
+		return 0, err
+	case errno == unix.EAGAIN:
+		return 0, ErrWait
+	case errno != 0:
+		return 0, os.NewSyscallError("read", errno)
+	case n == 0:
+		return 0, io.EOF
+	default:
+		return n, nil
+	}
+}
+
+// TryWrite is that of package socket.
 func (c *quick) TryWrite(p []byte) (int, error) {
-	return c.out.run("write", p, c.raw.Write, c.writeOnce)
+	err := c.out.once(p, c.raw, c.writeOnce)
+	if err == nil && c.out.err != 0 {
+		err = os.NewSyscallError("write", c.out.err)
+	}
+	return c.out.n, err
 }
 
 // run has try called until it is done.
@@ -83,6 +106,18 @@ func (t *transfer) run(name string, p []byte, wait func(func(uintptr) bool) erro
 	}
 	return t.n, err
 }
+
+// once has try called once, whatever deadlines there are.
+func (t *transfer) once(p []byte, raw syscall.RawConn, try func(uintptr)) error {
+	t.p, t.n, t.err = p, 0, 0
+	err := raw.Control(try)
+	t.p = nil
+	return err
+}
+
+func (t *transfer) readOnce(fd uintptr) { t.n, t.err = call(unix.SYS_READ, fd, t.p) }
+
+func (t *transfer) writeOnce(fd uintptr) { t.write(fd) }
 
 func (t *transfer) read(fd uintptr) bool {
 	n, errno := call(unix.SYS_READ, fd, t.p)

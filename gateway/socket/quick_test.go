@@ -132,6 +132,72 @@ func TestWriteDeadline(t *testing.T) {
 	}
 }
 
+// What takes no waiting is done whatever deadlines there were, and nothing else.
+func TestTry(t *testing.T) {
+	near, far := pair(t)
+	buf := make([]byte, 10)
+	if n, err := TryRead(near, buf); n != 0 || err != ErrWait {
+		t.Errorf("before anything came: %d, %v", n, err)
+	}
+	if n, err := TryRead(near, nil); n != 0 || err != nil {
+		t.Errorf("a read of nothing: %d, %v", n, err)
+	}
+	near.SetDeadline(time.Unix(1, 0))
+	if n, err := TryWrite(near, []byte("hello")); n != 5 || err != nil {
+		t.Errorf("TryWrite: %d, %v", n, err)
+	}
+	if _, err := io.ReadFull(far, buf[:5]); err != nil || string(buf[:5]) != "hello" {
+		t.Errorf("%q, %v came", buf[:5], err)
+	}
+	far.Write([]byte("world"))
+	n, err := 0, ErrWait
+	for until := time.Now().Add(10 * time.Second); err == ErrWait && time.Now().Before(until); {
+		n, err = TryRead(near, buf)
+	}
+	if err != nil || string(buf[:n]) != "world" {
+		t.Errorf("TryRead: %q, %v", buf[:n], err)
+	}
+	if n, err := TryWrite(near, make([]byte, 64<<20)); n == 0 || n == 64<<20 || err != nil {
+		t.Errorf("TryWrite of more than the system takes: %d, %v", n, err)
+	}
+	far.SetLinger(0)
+	far.Close()
+	for err = ErrWait; err == ErrWait; {
+		n, err = TryRead(near, buf)
+	}
+	if n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("TryRead after a reset: %d, %v", n, err)
+	}
+	if n, err := TryWrite(near, buf); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("TryWrite after a reset: %d, %v", n, err)
+	}
+	near.Close()
+	if _, err := TryRead(near, buf); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("TryRead of what is closed: %v", err)
+	}
+	if _, err := TryWrite(near, buf); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("TryWrite to what is closed: %v", err)
+	}
+
+	near, far = pair(t)
+	far.CloseWrite()
+	for err = ErrWait; err == ErrWait; {
+		n, err = TryRead(near, buf)
+	}
+	if n != 0 || err != io.EOF {
+		t.Errorf("TryRead at the end: %d, %v", n, err)
+	}
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if n, err := TryRead(a, buf); n != 0 || err != ErrWait {
+		t.Errorf("TryRead of another connection: %d, %v", n, err)
+	}
+	if n, err := TryWrite(a, buf); n != 0 || err != nil {
+		t.Errorf("TryWrite to another connection: %d, %v", n, err)
+	}
+}
+
 func TestOthers(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pop3gw/gateway/socket"
 )
 
 // wire is the network connection, below TLS. It arms a deadline for each read
@@ -57,6 +59,11 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	if w.soon {
 		deadline = now.Add(min(w.idle, pause))
+	}
+	if now.Before(deadline) { // what has come already needs no timer
+		if n, err := socket.TryRead(w.Conn, p); err != socket.ErrWait {
+			return n, err
+		}
 	}
 	if brief := now.Add(pause); w.patient && brief.Before(deadline) {
 		n, err := w.readUntil(brief, p)
@@ -108,10 +115,15 @@ func (w *wire) setLowWater(octets int) bool {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
-	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.idle)); err != nil {
-		return 0, err
+	n, err := socket.TryWrite(w.Conn, p)
+	if n == len(p) || err != nil {
+		return n, err
 	}
-	return w.Conn.Write(p)
+	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.idle)); err != nil {
+		return n, err
+	}
+	m, err := w.Conn.Write(p[n:])
+	return n + m, err
 }
 
 // broken notes that writing failed. The reader learns why from the server, if
