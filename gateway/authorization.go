@@ -325,7 +325,8 @@ func (s *session) authenticate(ctx context.Context, client Credentials) (Account
 // loginFailed logs why, and holds the answer to a refused login back, for delay at
 // least.
 func (s *session) loginFailed(ctx context.Context, mechanism string, err error, delay time.Duration) error {
-	if ctx.Err() != nil && CodeOf(err) != CodeAuth {
+	// ctx may end a little later, and a dial goes by its deadline.
+	if over := ctx.Err() != nil || !time.Now().Before(s.loginDeadline()); over && CodeOf(err) != CodeAuth {
 		if s.conn.draining.Err() != nil {
 			return s.shutDown()
 		}

@@ -159,6 +159,10 @@ func (c *conn) fill(deadline time.Time) error {
 		c.mu.Unlock()
 		return errDraining
 	}
+	if !time.Now().Before(deadline) { // who never stops sending is never waited for
+		c.mu.Unlock()
+		return errTimeout
+	}
 	if c.silence == nil {
 		c.silence = c.late.add(c.silent)
 	}

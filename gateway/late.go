@@ -117,31 +117,75 @@ func (l *late) tick() {
 	}
 }
 
-// withDeadline is context.WithDeadline, but for Err of a context that is made of it: it
-// is context.Canceled, with context.DeadlineExceeded as its cause.
+// withDeadline is context.WithDeadline, without a timer of its own.
 func (l *late) withDeadline(parent context.Context, t time.Time) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	c := l.add(func() { cancel(context.DeadlineExceeded) })
+	ctx := &lateContext{Context: parent, deadline: t, done: make(chan struct{})}
+	c := l.add(func() { ctx.end(context.DeadlineExceeded) })
 	if c.at(t); !time.Now().Before(t) {
-		cancel(context.DeadlineExceeded)
+		ctx.end(context.DeadlineExceeded)
 	}
-	return lateContext{ctx, t}, func() {
+	free := context.AfterFunc(parent, func() { ctx.end(parent.Err()) })
+	return ctx, func() {
 		c.stop()
-		cancel(nil)
+		free()
+		ctx.end(context.Canceled)
 	}
 }
 
+// lateContext is what withDeadline makes of a parent.
 type lateContext struct {
 	context.Context
 	deadline time.Time
+	done     chan struct{}
+
+	mu    sync.Mutex
+	err   error
+	after map[*func()]struct{}
 }
 
-func (c lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
+func (c *lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-func (c lateContext) Err() error {
-	err := c.Context.Err()
-	if err != nil && context.Cause(c.Context) == context.DeadlineExceeded {
-		return context.DeadlineExceeded
+func (c *lateContext) Done() <-chan struct{} { return c.done }
+
+func (c *lateContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// AfterFunc is how package context has contexts that are made of this one end with it.
+func (c *lateContext) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		go f()
+		return func() bool { return false }
 	}
-	return err
+	if c.after == nil {
+		c.after = make(map[*func()]struct{})
+	}
+	c.after[&f] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, waits := c.after[&f]
+		delete(c.after, &f)
+		return waits
+	}
+}
+
+func (c *lateContext) end(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	close(c.done)
+	after := c.after
+	c.after = nil
+	c.mu.Unlock()
+	for f := range after {
+		(*f)()
+	}
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,25 +72,36 @@ func TestLateContext(t *testing.T) {
 		for _, tt := range []struct {
 			name   string
 			end    func(cancel context.CancelFunc)
-			cause  error
-			err    error
+			want   error
 			within time.Duration
 		}{
-			{"its time is over", func(context.CancelFunc) {}, context.DeadlineExceeded, context.DeadlineExceeded, time.Second + lateTick},
-			{"cancelled", func(cancel context.CancelFunc) { cancel() }, context.Canceled, context.Canceled, 0},
-			{"its parent is cancelled", func(context.CancelFunc) { cancelParent() }, context.Canceled, context.Canceled, 0},
+			{"its time is over", func(context.CancelFunc) {}, context.DeadlineExceeded, time.Second + lateTick},
+			{"cancelled", func(cancel context.CancelFunc) { cancel() }, context.Canceled, 0},
+			{"its parent is cancelled", func(context.CancelFunc) { cancelParent() }, context.Canceled, 0},
 		} {
 			began := time.Now()
 			ctx, cancel := l.withDeadline(parent, began.Add(time.Second))
-			child, cancelChild := context.WithCancel(ctx)
+			child, cancelChild := context.WithCancel(context.WithValue(ctx, t, t))
+			afterwards, never := make(chan struct{}), context.AfterFunc(ctx, func() { t.Error("it was stopped") })
+			context.AfterFunc(ctx, func() { close(afterwards) })
+			if !never() || never() {
+				t.Error("a function was not stopped once")
+			}
 			if d, ok := child.Deadline(); !ok || !d.Equal(began.Add(time.Second)) || child.Err() != nil {
 				t.Errorf("%s: the deadline is %v, %v", tt.name, d, ok)
 			}
 			tt.end(cancel)
 			<-child.Done()
-			if took := time.Since(began); took > tt.within || !errors.Is(ctx.Err(), tt.err) || !errors.Is(context.Cause(child), tt.cause) {
-				t.Errorf("%s: after %v %v, %v", tt.name, took, ctx.Err(), context.Cause(child))
+			if took := time.Since(began); took > tt.within || ctx.Err() != tt.want || child.Err() != tt.want || context.Cause(child) != tt.want || context.Cause(ctx) != tt.want {
+				t.Errorf("%s: after %v %v, %v, %v", tt.name, took, ctx.Err(), child.Err(), context.Cause(child))
 			}
+			<-afterwards
+			behind, cancelBehind := context.WithCancel(ctx)
+			<-behind.Done()
+			if behind.Err() != tt.want {
+				t.Errorf("%s: one made later has %v", tt.name, behind.Err())
+			}
+			cancelBehind()
 			cancelChild()
 			cancel()
 			cancel()

@@ -420,6 +420,36 @@ func TestMakeRoomAmongThoseWhoFail(t *testing.T) {
 	}
 }
 
+// Nor do those keep an address out for long that only connect, from an address that has
+// not failed.
+func TestMakeRoomForWhoHasFailed(t *testing.T) {
+	const max = 4
+	address, _ := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{MaxConnections: max, MaxLoginFailures: 50})
+	greeting := func(from string) string {
+		line, _ := bufio.NewReader(connectFrom(t, from, address, nil)).ReadString('\n')
+		return line
+	}
+	office := connectFrom(t, "127.0.1.1", address, nil)
+	in := bufio.NewReader(office)
+	in.ReadString('\n')
+	for i := range 5 {
+		fmt.Fprintf(office, "USER alice%d\r\nPASS wrong\r\n", i)
+		in.ReadString('\n')
+		in.ReadString('\n')
+	}
+	for range max - 1 {
+		greeting("127.0.2.1")
+	}
+	if got := greeting("127.0.1.1"); !strings.HasPrefix(got, "-ERR [SYS/TEMP] too many connections") {
+		t.Errorf("at once it got %q", got)
+	}
+	for until := time.Now().Add(20 * time.Second); !strings.HasPrefix(greeting("127.0.1.1"), "+OK"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it is kept out")
+		}
+	}
+}
+
 // A client that goes away while its login waits is not waited for.
 func TestGoneWhileHeldBack(t *testing.T) {
 	address, log := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{LoginFailureDelay: time.Hour})
@@ -427,4 +457,21 @@ func TestGoneWhileHeldBack(t *testing.T) {
 	waitFor(t, log, "login failed")
 	nc.Close()
 	waitFor(t, log, "session ended")
+}
+
+// A client that sends without end has no more time for its login than others.
+func TestFloodBeforeLogin(t *testing.T) {
+	address, log := serveLogged(t, gateway.ListenerOptions{CleartextLogin: gateway.CleartextAlways}, gateway.Limits{LoginTimeout: time.Second, MaxErrors: 1 << 30})
+	for _, line := range []string{"CAPA\r\n", "nonsense", "AUTH PLAIN\r\n*\r\n"} {
+		nc := connectFrom(t, "127.0.0.1", address, nil)
+		go io.Copy(io.Discard, nc)
+		for flood := []byte(strings.Repeat(line, 1000)); ; {
+			if _, err := nc.Write(flood); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%q goes on", line)
+			} else if err != nil {
+				break
+			}
+		}
+	}
+	waitFor(t, log, "login timeout")
 }

@@ -73,9 +73,9 @@ const (
 // Otherwise whoever opens max_connections of them, and waits, or opens them again and
 // again, would keep all others out. s.mu is held.
 //
-// For one of a block that fails again and again only those of a worse one make room, or
-// who have gone: the others would come back, and all take each other's places as fast as
-// the machine can.
+// For one of a block that fails again and again those that fail alike make no room: they
+// would come back, and all take each other's places as fast as the machine can. Of a
+// client behind a balancer nothing is known here yet.
 func (s *Server) makeRoom(block netip.Prefix) bool {
 	connections := func(of netip.Prefix) int {
 		if !of.IsValid() { // of whom nothing is known yet
@@ -99,16 +99,15 @@ func (s *Server) makeRoom(block netip.Prefix) bool {
 			continue
 		}
 		attempt := c.attempt.Load()
+		known := attempt != nil && attempt.known
+		fails := attempt != nil && attempt.rank() > 1 || attempt == nil && c.hasFailed.Load()
 		switch {
-		case doubtful:
-			if s.throttle.rank(of) > rank || attempt != nil && attempt.gone() {
-				s.displace(c)
-				return true
-			}
-		case attempt != nil && attempt.rank() > 1, attempt == nil && c.hasFailed.Load():
+		case attempt != nil && attempt.gone(), !doubtful && fails, doubtful && !known && s.throttle.rank(of) > rank:
 			s.displace(c)
 			return true
-		case attempt == nil && (connections(of) > most || time.Since(c.began) >= makeRoomAfter) && (idle == nil || c.began.Before(idle.began)):
+		case attempt != nil, fails: // it stays
+		case time.Since(c.began) < makeRoomAfter && (doubtful || connections(of) <= most):
+		case idle == nil || c.began.Before(idle.began):
 			idle = c
 		}
 	}

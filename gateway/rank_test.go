@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -44,4 +46,38 @@ func TestRankOfWhoLeaves(t *testing.T) {
 			a.done()
 		}
 	})
+}
+
+// Whoever fails does not end the login of a user who is known at his address, however
+// many others have failed from there.
+func TestKnownIsNotDisplaced(t *testing.T) {
+	s := &Server{
+		Log: slog.New(slog.DiscardHandler), throttle: newThrottle(time.Second),
+		conns: make(map[*conn]netip.Prefix), perBlock: make(map[netip.Prefix]int),
+	}
+	here := func() bool { return false }
+	office, attacker := netip.MustParsePrefix("198.51.100.1/32"), netip.MustParsePrefix("198.51.100.2/32")
+	fail := func(block netip.Prefix, times int) {
+		for range times {
+			(&attempt{t: s.throttle, block: block, gone: here}).failed("bob", "")
+		}
+	}
+	(&attempt{t: s.throttle, block: office, gone: here, name: "alice"}).succeeded()
+	fail(office, 9)
+	fail(attacker, 5)
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newConn(near, Limits{}.withDefaults(), &s.late)
+	s.conns[c], s.perBlock[office] = office, 1
+	a := &attempt{t: s.throttle, block: office, gone: here, name: "alice", known: true}
+	c.attempt.Store(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.makeRoom(attacker) {
+		t.Error("the user who is known has made room")
+	}
+	a.known = false
+	if !s.makeRoom(attacker) {
+		t.Error("one of an address that fails more has made no room")
+	}
 }

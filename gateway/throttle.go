@@ -273,6 +273,9 @@ func (a *attempt) rank() int {
 // come of logins from there: 1, and more the more of them have failed or were not
 // waited for.
 func (t *throttle) rank(block netip.Prefix) int {
+	if !block.IsValid() {
+		return 1
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rank := 1

@@ -182,7 +182,8 @@ func (d *maildrop) Close() error {
 	}
 	d.learn()
 	if d.names != nil {
-		if err := d.names.Close(closeWait); err != nil {
+		deadline, _ := ctx.Deadline()
+		if err := d.names.Close(time.Until(deadline)); err != nil {
 			d.log.Warn("unique-ids of what was retrieved could not be kept", "error", err)
 		}
 	}

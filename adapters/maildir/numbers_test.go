@@ -13,8 +13,6 @@ import (
 	"time"
 	"weak"
 
-	"golang.org/x/sys/unix"
-
 	"pop3gw/gateway"
 	durable "pop3gw/gateway/state"
 	"pop3gw/gateway/uidl"
@@ -271,46 +269,6 @@ func TestMailFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.want("000000080000000a 000000070000000a 3.a")
-}
-
-// TestCostOfADownload compares downloads whose messages become known with others, by
-// processor time: a clock goes by what else the machine does. A tenth more is what the
-// documentation allows; since nothing is sent here, and chance has its part, twice as much
-// is a failure.
-func TestCostOfADownload(t *testing.T) {
-	n := newNumbered(t, Options{})
-	const messages = 2000
-	body := strings.Repeat(strings.Repeat("x", 70)+"\n", 150)
-	for i := range messages {
-		n.put(fmt.Sprintf("cur/%d.b:2,", 1000+i), fmt.Sprintf("Received: by example.org\nMessage-ID: <%d@example.org>\n\n%s", i, body))
-	}
-	download := func(book *uidl.Book) time.Duration {
-		n.adapter.UseBook(book)
-		start := processorTime()
-		if _, err := n.session(true); err != nil {
-			t.Fatal(err)
-		}
-		n.adapter.background.Wait()
-		return processorTime() - start
-	}
-	download(nil) // the messages are counted
-	with, without := time.Hour, time.Hour
-	for range 5 {
-		without = min(without, download(nil))
-		with = min(with, download(n.book))
-	}
-	ratio := float64(with) / float64(without)
-	t.Logf("%d messages of %d octets: %v, and %v where they become known: %.2f times", messages, len(body), without, with, ratio)
-	if ratio > 2 {
-		t.Errorf("a download takes %.2f times as long", ratio)
-	}
-}
-
-// processorTime is how much the process has had.
-func processorTime() time.Duration {
-	var u unix.Rusage
-	unix.Getrusage(unix.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func TestReuseXUIDL(t *testing.T) {

@@ -707,7 +707,7 @@ func TestKnownIsSeldomWrittenAnew(t *testing.T) {
 
 // TestCost has a bound of the documentation: 10,000 messages, each with a name that is
 // kept and known by it, take up less than 2 MB. Those are the longest that a form makes.
-// What it costs in time is shown by TestCostOfADownload of adapters/maildir.
+// What it costs in time is shown by BenchmarkDownload of adapters/maildir.
 func TestCost(t *testing.T) {
 	c := newClients(t)
 	const messages = 10_000
