@@ -217,12 +217,20 @@ func TestLostUidlist(t *testing.T) {
 	os.Remove(filepath.Join(n.dir, uidlistName))
 	n.want("000000080000000a 000000070000000a 000000090000000a")
 
+	// And where nobody retrieved them, and they are too many to be learned at once.
 	n = newNumbered(t, Options{})
-	n.put(uidlistName, uidlist)
-	n.want("000000070000000a 000000080000000a 3.a") // and nobody retrieved them
+	list := "3 V10 N1000\n"
+	for i := range 600 {
+		n.deliver(fmt.Sprintf("cur/%d.b:2,S", 1000+i), i)
+		list += fmt.Sprintf("%d :%d.b:2,S\n", i+1, 1000+i)
+	}
+	n.put(uidlistName, list)
+	if old, err = n.session(false); err != nil {
+		t.Fatal(err)
+	}
 	os.Remove(filepath.Join(n.dir, uidlistName))
 	if _, err := n.session(false); gateway.CodeOf(err) != gateway.CodeSysPerm || !strings.Contains(err.Error(), "pop3gw uidl allow") {
-		t.Errorf("error is %v; they were %s", err, old)
+		t.Errorf("error is %v; they were %.100s", err, old)
 	}
 }
 

@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -306,14 +308,29 @@ func startServer(t *testing.T, address, logPath string, cmd *exec.Cmd) {
 
 func ending(log []byte) []byte { return log[max(0, len(log)-4000):] }
 
-// freeAddress is a loopback address with a port that was free a moment ago.
+// freeAddress is a loopback address with a port that was free a moment ago: not one that
+// the system gives to whoever connects, and none twice.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 1000 {
+		port := firstPort + int(ports.Add(1))%(lastPort-firstPort)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
+
+// Where ports are looked for, from anywhere on, as another run may go on beside this one.
+const firstPort, lastPort = 12_000, 32_000
+
+var ports = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(mathrand.Int64N(lastPort - firstPort))
+	return n
+}()
 
 func port(address string) string {
 	_, p, _ := net.SplitHostPort(address)
