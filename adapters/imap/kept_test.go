@@ -299,24 +299,25 @@ func TestKeptMakeRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before := s.seen("LOGOUT")
+		var before atomic.Int64 // which connections look at that still say goodbye
+		before.Store(int64(s.seen("LOGOUT")))
 		s.does(func(c *fakeConn, command string) bool {
-			return c.seen("LOGOUT") == before && answering("LOGIN", full)(c, command)
+			return int64(c.seen("LOGOUT")) == before.Load() && answering("LOGIN", full)(c, command)
 		})
 		if err := openWith(t, a, "ann", "another"); err != nil { // her own goes
 			t.Error(err)
 		}
-		if n := s.seen("LOGOUT") - before; n != 1 {
+		if n := s.seen("LOGOUT") - int(before.Load()); n != 1 {
 			t.Errorf("%d logged out", n)
 		}
-		before = s.seen("LOGOUT")
+		before.Store(int64(s.seen("LOGOUT")))
 		if err := openWith(t, a, "eve", "secret"); err != nil { // all go
 			t.Error(err)
 		}
-		if n := s.seen("LOGOUT") - before; n < 2 {
+		if n := s.seen("LOGOUT") - int(before.Load()); n < 2 {
 			t.Errorf("%d logged out", n)
 		}
-		before = -1
+		before.Store(-1)
 		a.Close()
 		s.does(answering("LOGIN", full))
 		wantError(t, openWith(t, a, "eve", "secret"), gateway.CodeSysTemp, throttled.text, "poll less often")
