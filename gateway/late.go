@@ -117,75 +117,32 @@ func (l *late) tick() {
 	}
 }
 
-// withDeadline is context.WithDeadline, without a timer of its own.
+// withDeadline is context.WithDeadline, without a timer of its own. For a context that is
+// made of it Err is context.Canceled at the deadline, and context.DeadlineExceeded its
+// cause: one that told its own error to those would cost each a goroutine.
 func (l *late) withDeadline(parent context.Context, t time.Time) (context.Context, context.CancelFunc) {
-	ctx := &lateContext{Context: parent, deadline: t, done: make(chan struct{})}
-	c := l.add(func() { ctx.end(context.DeadlineExceeded) })
+	ctx, cancel := context.WithCancelCause(parent)
+	c := l.add(func() { cancel(context.DeadlineExceeded) })
 	if c.at(t); !time.Now().Before(t) {
-		ctx.end(context.DeadlineExceeded)
+		cancel(context.DeadlineExceeded)
 	}
-	free := context.AfterFunc(parent, func() { ctx.end(parent.Err()) })
-	return ctx, func() {
+	return lateContext{ctx, t}, func() {
 		c.stop()
-		free()
-		ctx.end(context.Canceled)
+		cancel(nil)
 	}
 }
 
-// lateContext is what withDeadline makes of a parent.
 type lateContext struct {
 	context.Context
 	deadline time.Time
-	done     chan struct{}
-
-	mu    sync.Mutex
-	err   error
-	after map[*func()]struct{}
 }
 
-func (c *lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
+func (c lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-func (c *lateContext) Done() <-chan struct{} { return c.done }
-
-func (c *lateContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
-
-// AfterFunc is how package context has contexts that are made of this one end with it.
-func (c *lateContext) AfterFunc(f func()) (stop func() bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		go f()
-		return func() bool { return false }
+func (c lateContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && context.Cause(c.Context) == context.DeadlineExceeded {
+		return context.DeadlineExceeded
 	}
-	if c.after == nil {
-		c.after = make(map[*func()]struct{})
-	}
-	c.after[&f] = struct{}{}
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, waits := c.after[&f]
-		delete(c.after, &f)
-		return waits
-	}
-}
-
-func (c *lateContext) end(err error) {
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return
-	}
-	c.err = err
-	close(c.done)
-	after := c.after
-	c.after = nil
-	c.mu.Unlock()
-	for f := range after {
-		(*f)()
-	}
+	return err
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,7 +82,11 @@ func TestLateContext(t *testing.T) {
 		} {
 			began := time.Now()
 			ctx, cancel := l.withDeadline(parent, began.Add(time.Second))
+			goroutines := runtime.NumGoroutine()
 			child, cancelChild := context.WithCancel(context.WithValue(ctx, t, t))
+			if n := runtime.NumGoroutine() - goroutines; n > 0 {
+				t.Errorf("a context that is made of it costs %d goroutines", n)
+			}
 			afterwards, never := make(chan struct{}), context.AfterFunc(ctx, func() { t.Error("it was stopped") })
 			context.AfterFunc(ctx, func() { close(afterwards) })
 			if !never() || never() {
@@ -92,14 +97,14 @@ func TestLateContext(t *testing.T) {
 			}
 			tt.end(cancel)
 			<-child.Done()
-			if took := time.Since(began); took > tt.within || ctx.Err() != tt.want || child.Err() != tt.want || context.Cause(child) != tt.want || context.Cause(ctx) != tt.want {
+			if took := time.Since(began); took > tt.within || ctx.Err() != tt.want || child.Err() != context.Canceled || context.Cause(child) != tt.want || context.Cause(ctx) != tt.want {
 				t.Errorf("%s: after %v %v, %v, %v", tt.name, took, ctx.Err(), child.Err(), context.Cause(child))
 			}
 			<-afterwards
 			behind, cancelBehind := context.WithCancel(ctx)
 			<-behind.Done()
-			if behind.Err() != tt.want {
-				t.Errorf("%s: one made later has %v", tt.name, behind.Err())
+			if context.Cause(behind) != tt.want {
+				t.Errorf("%s: one made later has %v", tt.name, context.Cause(behind))
 			}
 			cancelBehind()
 			cancelChild()

@@ -77,7 +77,7 @@ func (a *Adapter) diagnose(err error) diagnosis {
 		return d
 	}
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded): // which may be its cause
 		return temporary("interrupted, try again later", "")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return temporary("mail server does not accept connections, try again later",
