@@ -154,6 +154,7 @@ func TestUidlistWithWindow(t *testing.T) {
 	}
 	listing := weak.Make(n.adapter.listings.get(n.dir))
 	n.adapter.listings.forget(n.dir)
+	n.adapter.background.Wait() // what is behind the sessions has it as well
 	runtime.GC()
 	if listing.Value() != nil {
 		t.Error("a listing that was given up is kept")
@@ -208,8 +209,7 @@ func TestListComesLater(t *testing.T) {
 func TestLostUidlist(t *testing.T) {
 	n := newNumbered(t, Options{})
 	n.put(uidlistName, uidlist+"9 :3.a:2,S\n")
-	old, err := n.session(true)
-	if err != nil {
+	if _, err := n.session(true); err != nil {
 		t.Fatal(err)
 	}
 	n.put(uidlistName, "3 V11 N4\n1 :1.a:2,S\n2 :2.a:2,S\n3 :3.a:2,S\n")
@@ -225,7 +225,8 @@ func TestLostUidlist(t *testing.T) {
 		list += fmt.Sprintf("%d :%d.b:2,S\n", i+1, 1000+i)
 	}
 	n.put(uidlistName, list)
-	if old, err = n.session(false); err != nil {
+	old, err := n.session(false)
+	if err != nil {
 		t.Fatal(err)
 	}
 	os.Remove(filepath.Join(n.dir, uidlistName))
