@@ -68,10 +68,9 @@ const (
 )
 
 // makeRoom ends a connection that is not logged in, for the sake of a new one of
-// block: one that fails to log in, else
-// one that takes its time, or is of an address that has more connections than block.
-// Otherwise whoever opens max_connections of them, and waits, or opens them again and
-// again, would keep all others out. s.mu is held.
+// block: one that fails to log in, else one that takes its time, or is of an address
+// that has more connections than block. Otherwise whoever opens max_connections of them,
+// and waits, or opens them again and again, would keep all others out. s.mu is held.
 //
 // For one of a block that fails again and again those that fail alike make no room: they
 // would come back, and all take each other's places as fast as the machine can. Of a
@@ -99,10 +98,13 @@ func (s *Server) makeRoom(block netip.Prefix) bool {
 			continue
 		}
 		attempt := c.attempt.Load()
-		known := attempt != nil && attempt.known
-		fails := attempt != nil && attempt.rank() > 1 || attempt == nil && c.hasFailed.Load()
+		known, gone, fails := false, false, c.hasFailed.Load()
+		if attempt != nil {
+			r := attempt.rank()
+			known, gone, fails = attempt.known, r == rankGone, r > 1
+		}
 		switch {
-		case attempt != nil && attempt.gone(), !doubtful && fails, doubtful && !known && s.throttle.rank(of) > rank:
+		case gone, !doubtful && fails, doubtful && !known && s.throttle.rank(of) > rank:
 			s.displace(c)
 			return true
 		case attempt != nil, fails: // it stays

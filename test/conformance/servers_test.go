@@ -14,16 +14,16 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	ports "pop3gw/test/port"
 )
 
 // mailUID owns the mail and runs pop3gw; it needs no passwd entry.
@@ -308,29 +308,13 @@ func startServer(t *testing.T, address, logPath string, cmd *exec.Cmd) {
 
 func ending(log []byte) []byte { return log[max(0, len(log)-4000):] }
 
-// freeAddress is a loopback address with a port that was free a moment ago: not one that
-// the system gives to whoever connects, and none twice.
+// freeAddress is a loopback address with a port that was free a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		port := firstPort + int(ports.Add(1))%(lastPort-firstPort)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
+	free, err := ports.Free()
+	check(t, err)
+	return fmt.Sprintf("127.0.0.1:%d", free)
 }
-
-// Where ports are looked for, from anywhere on, as another run may go on beside this one.
-const firstPort, lastPort = 12_000, 32_000
-
-var ports = func() *atomic.Int64 {
-	n := new(atomic.Int64)
-	n.Store(mathrand.Int64N(lastPort - firstPort))
-	return n
-}()
 
 func port(address string) string {
 	_, p, _ := net.SplitHostPort(address)

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	mathrand "math/rand/v2"
 	"net"
 	"net/textproto"
 	"os"
@@ -20,22 +19,20 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pop3gw/test/port"
 )
 
 const password = "correct horse"
 
-// freeAddress is a loopback address that was free a moment ago, and none that the
-// system gives to whoever connects.
+// freeAddress is a loopback address that was free a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+mathrand.IntN(20_000))); err == nil {
-			l.Close()
-			return l.Addr().String()
-		}
+	free, err := port.Free()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", free)
 }
 
 // pop3 is a POP3 client over TLS.

@@ -8,17 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"pop3gw/test/port"
 )
 
 // mailUID owns the mail and runs pop3gw: nobody's number, so that a test sees
@@ -69,28 +69,12 @@ func mailFolder(t testing.TB, dir string) {
 // freePort returns a loopback TCP port that was free a moment ago.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		// Not one that the system gives to whoever connects, and none twice: tests
-		// run side by side.
-		port := firstPort + int(ports.Add(1))%(lastPort-firstPort)
-		if l, err := net.Listen("tcp", loopback(port)); err == nil {
-			l.Close()
-			return port
-		}
+	free, err := port.Free()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return 0
+	return free
 }
-
-// Where ports are looked for, below those of outgoing connections.
-const firstPort, lastPort = 12_000, 32_000
-
-// ports counts from anywhere, as another run may go on beside this one.
-var ports = func() *atomic.Int64 {
-	n := new(atomic.Int64)
-	n.Store(rand.Int64N(lastPort - firstPort))
-	return n
-}()
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
