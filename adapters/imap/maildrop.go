@@ -66,6 +66,7 @@ type upstream struct {
 	reading   bool                    // a message is open
 	ahead     *ahead                  // nil while nothing is prefetched
 	alone     bool                    // prefetching does not work with this server
+	apart     bool                    // it works with one command at a time
 
 	verified bool       // the server has let us in
 	place    *place     // of conn and those that replace it; nil until there is one

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -42,20 +43,27 @@ func (s *sequence) add(m *message) { s.next, s.part = m.i+1, m.part }
 // did, by index. They are read as the client gets them: what is still to come
 // waits at the server.
 //
-// They are asked for in windows, a command for each. A window is asked for when the
-// one before it begins to come, so that the server always has something to send: 16 MB
-// last for a round trip of 40 ms at 400 MB/s.
+// They are asked for in windows, a command for each, of which the first is twice as
+// large as the others. When no more than one is to come, the next is asked for, so that
+// the server always has something to send: 16 MB last for a round trip of 40 ms at
+// 400 MB/s. But it is not asked for before it is due, since a server with two commands
+// may go on with the later one: Dovecot does where it has to wait between two messages
+// until there is room for its output.
 type ahead struct {
 	d      *maildrop
 	part   part
 	bodies *link.Bodies   // nil once all have come
 	taken  int            // behind the last message that the client got
-	latest int            // first of the latest window
-	asked  int            // behind it
+	firsts []int          // of the windows, but for those before taken
+	asked  int            // behind the last of these
 	octets int64          // of the messages from taken to asked
 	held   map[int][]byte // messages that came before their turn
 	room   int64          // octets of which there may be more
 	inTurn bool           // the last one that came was the next, and none was held
+
+	sent  time.Time // when the first window was asked for
+	began time.Time // when its first message came
+	came  int64     // octets of the messages since
 }
 
 // prefetched returns a message that was, or is now, asked for together with
@@ -74,12 +82,12 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 	}
 	d.stopAhead(m.ctx)
 	limit := int64(d.adapter.options.Prefetch)
-	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: limit}
+	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: limit, sent: time.Now()}
 	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
 		return nil, nil
 	}
 	var err error
-	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow(), m.section); err != nil {
+	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow(2*limit), m.section); err != nil {
 		return nil, err
 	}
 	d.ahead = a
@@ -118,20 +126,42 @@ func (a *ahead) size(i int) int64 {
 	return a.d.Size(i)
 }
 
-// grow adds a window and returns its UIDs, or "" if there is none to add.
-func (a *ahead) grow() string {
-	limit, first, end := int64(a.d.adapter.options.Prefetch), a.asked, a.asked
+// grow adds a window of no more than so many octets, and returns its UIDs, or "" if
+// there is none to add.
+func (a *ahead) grow(limit int64) string {
+	first, end := a.asked, a.asked
 	for octets := int64(0); end < a.d.Len(); end++ {
-		if octets += a.size(end); octets > limit { // be it that one message alone is
+		octets += a.size(end)
+		if octets > limit || a.size(end) > int64(a.d.adapter.options.Prefetch) { // large ones are fetched alone
 			break
 		}
 	}
 	set, n := uidSet(a.d.messages.uids[first:end], maxSetOctets)
-	a.latest, a.asked = first, first+n
+	if n > 0 {
+		a.firsts, a.asked = append(a.firsts, first), first+n
+	}
 	for i := first; i < a.asked; i++ {
 		a.octets += a.size(i)
 	}
 	return set
+}
+
+// serverPause is how long a server may take to begin a window, besides the round trip.
+const serverPause = 10 * time.Millisecond
+
+// due reports whether another window is to be asked for: when what is to come lasts,
+// at the rate so far, no longer than twice the time until the first message came.
+func (a *ahead) due() bool {
+	if a.d.apart || a.octets > int64(a.d.adapter.options.Prefetch) {
+		return false
+	}
+	notice := 2 * max(a.began.Sub(a.sent), serverPause)
+	return float64(a.octets)*float64(time.Since(a.began)) <= float64(a.came)*float64(notice)
+}
+
+// between reports whether another window begins behind message i, up to j.
+func (a *ahead) between(i, j int) bool {
+	return slices.ContainsFunc(a.firsts, func(first int) bool { return i < first && first <= j })
 }
 
 // take returns the next message, or nil if it does not come.
@@ -141,8 +171,7 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		delete(a.held, i)
 		a.room += int64(len(raw))
 		a.d.adapter.held.give(int64(len(raw)))
-		a.advance()
-		return heldBody{bytes.NewReader(raw)}, nil
+		return a.next(heldBody{bytes.NewReader(raw)})
 	}
 	for a.bodies != nil {
 		a.bodies.Expect(a.octets)
@@ -150,45 +179,60 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		if err != nil {
 			return nil, a.ended(err)
 		}
+		if a.began.IsZero() {
+			a.began = time.Now()
+		}
+		a.came += b.Size()
 		j, listed := slices.BinarySearch(a.d.messages.uids, uint32(b.UID()))
 		_, twice := a.held[j]
 		switch {
 		case !listed || j < i || j >= a.asked || twice:
 			return nil, a.giveUp(ctx, errUnwanted)
 		case j > i: // those between are missing, or come later
-			if a.inTurn && a.octets-a.size(i) > a.room { // missing, as it looks
-				return nil, a.pass(ctx)
+			mixed := a.between(i, j)
+			if !mixed && a.inTurn && a.octets-a.size(i) > a.room { // missing, as it looks
+				return nil, a.pass(ctx, false)
 			}
-			if err := a.hold(ctx, j, b); err != nil {
+			if err := a.hold(ctx, j, b, mixed); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		a.inTurn = len(a.held) == 0
-		a.advance()
-		if i >= a.latest {
-			if set := a.grow(); set != "" {
-				if err := a.bodies.More(set); err != nil {
-					return nil, err
-				}
-			}
-		}
-		return b, nil
+		return a.next(b)
 	}
 	return nil, nil
+}
+
+// next returns b, which is the next message. It asks for another window if that is due,
+// and there is one.
+func (a *ahead) next(b body) (body, error) {
+	a.advance()
+	if a.bodies != nil && a.due() {
+		if set := a.grow(int64(a.d.adapter.options.Prefetch)); set != "" {
+			if err := a.bodies.More(set); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
 }
 
 // advance passes over the next message.
 func (a *ahead) advance() {
 	a.octets -= a.size(a.taken)
 	a.taken++
+	for len(a.firsts) > 0 && a.firsts[0] < a.taken {
+		a.firsts = a.firsts[1:]
+	}
 }
 
-// hold keeps a message that came before its turn, if there is room for it.
-func (a *ahead) hold(ctx context.Context, j int, b *link.Body) error {
+// hold keeps a message that came before its turn, if there is room for it. mixed says
+// that it is of a later window.
+func (a *ahead) hold(ctx context.Context, j int, b *link.Body, mixed bool) error {
 	size := b.Size()
 	if size > a.room || !a.d.adapter.held.take(size) {
-		return a.pass(ctx)
+		return a.pass(ctx, mixed)
 	}
 	raw := make([]byte, size)
 	_, err := io.ReadFull(b, raw)
@@ -228,9 +272,15 @@ func (a *ahead) ended(err error) error {
 
 // pass gives up what was asked for, since the next message does not come, and there
 // is no room for all that come before it. That message is fetched alone then: if it
-// is there, and not gone, the others came out of order. Its error is that of giveUp.
-func (a *ahead) pass(ctx context.Context) error {
-	a.d.overdue = a.taken + 1
+// is there, and not gone, the others came out of order. Where windows were mixed, they
+// are asked for one after the other from now on. Its error is that of giveUp.
+func (a *ahead) pass(ctx context.Context, mixed bool) error {
+	if mixed {
+		a.d.log.Debug("one window after the other now", "server", a.d.adapter.options.Address, "error", errNoRoom)
+		a.d.apart = true
+	} else {
+		a.d.overdue = a.taken + 1
+	}
 	a.d.stopAhead(ctx)
 	return a.d.conn.Err()
 }

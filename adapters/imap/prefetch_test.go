@@ -214,6 +214,115 @@ func TestPrefetchOddAnswers(t *testing.T) {
 	}
 }
 
+// A server may go on with the second of two commands before the first is done, as Dovecot
+// does. What comes of it is kept meanwhile, or there is one command at a time.
+func TestPrefetchMixed(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		used       int64 // of what all sessions may keep
+		conns, max int   // commands
+	}{
+		{"kept", 0, 1, 30},
+		{"no room", maxHeld - 10, 1, 20},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 200
+			s := newSeries(n, 1000)
+			var tag, rest string
+			mixed, sent := 0, 0
+			s.does(together(func(c *fakeConn, answers []string) {
+				sent += len(answers)
+				switch last := len(answers) * 3 / 4; {
+				case tag != "":
+					io.WriteString(c, strings.Join(answers, "")+rest)
+					c.send("%s OK", tag)
+					tag = ""
+					mixed++
+				case sent < n/2 && // there will be a second
+					(mixed == 0 || tt.used == 0):
+					tag, rest = c.tag, strings.Join(answers[last:], "")
+					io.WriteString(c, strings.Join(answers[:last], ""))
+					return
+				default:
+					io.WriteString(c, strings.Join(answers, ""))
+				}
+				c.done("OK")
+			}))
+			a, log := s.adapter(t, Options{Prefetch: 20 << 10})
+			a.held = new(budget)
+			a.held.take(tt.used)
+			d, err := a.Open(t.Context(), account(a))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				wantMessage(t, d, i, s.messages[i].raw)
+			}
+			d.Close()
+			a.Close()
+			time.Sleep(time.Minute) // for LOGOUT
+			if fetches := s.seen("UID FETCH"); mixed == 0 || s.dialled() != tt.conns || fetches > tt.max {
+				t.Errorf("%s: mixed %d times, %d fetches on %d connections: %q", tt.name, mixed, fetches, s.dialled(), s.commands)
+			}
+			if used := a.held.used.Load(); used != tt.used || strings.Contains(log.String(), "alone") {
+				t.Errorf("%s: %d octets are in use, the log has %s", tt.name, used, log)
+			}
+		})
+	}
+}
+
+// A client that takes its time has its next window asked for when that is due, and no
+// sooner.
+func TestPrefetchSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, roundTrip, pause = 200, 40 * time.Millisecond, 20 * time.Millisecond
+		s := newSeries(n, 1000)
+		var at []time.Time // when windows were asked for
+		s.does(together(func(c *fakeConn, answers []string) {
+			at = append(at, time.Now().Add(-roundTrip/2))
+			io.WriteString(c, strings.Join(answers, ""))
+			c.done("OK")
+		}))
+		a, _ := s.adapter(t, Options{Prefetch: 20 << 10})
+		a.link.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := s.dial(ctx, network, address)
+			return after(roundTrip, nc), err
+		}
+		d, err := a.Open(t.Context(), account(a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var waited time.Duration
+		for i := range n {
+			begun := time.Now()
+			wantMessage(t, d, i, s.messages[i].raw)
+			if i > 1 { // which have to come from the server
+				waited += time.Since(begun)
+			}
+			time.Sleep(pause)
+		}
+		if waited > 0 {
+			t.Errorf("the client waited for %v", waited)
+		}
+		// The first is 40 messages, the others 20.
+		for i := 1; i < len(at); i++ {
+			least := time.Duration(20-2*roundTrip/pause-1) * pause
+			if i == 1 {
+				least += 20 * pause
+			}
+			if after := at[i].Sub(at[i-1]); after < least {
+				t.Errorf("window %d was asked for %v after the one before, want %v at least", i, after, least)
+			}
+		}
+		if len(at) < 8 {
+			t.Errorf("%d windows", len(at))
+		}
+		d.Close()
+		a.Close()
+		time.Sleep(time.Minute) // for LOGOUT
+	})
+}
+
 func TestPrefetchTruncated(t *testing.T) {
 	s := newSeries(10, 20)
 	s.does(once(together(func(c *fakeConn, answers []string) {
