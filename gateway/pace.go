@@ -28,13 +28,44 @@ type pace struct {
 	rate  int
 	ends  time.Time // of the session; zero for none
 
+	replied int  // octets since the last read
+	prompt  bool // the client was, after its last reply with a message
+
 	mu       sync.Mutex
 	deadline time.Time // set from outside; zero for none
+}
+
+const (
+	// message is the length of replies that are one, in octets, rather than a few words.
+	message = 16 << 10
+	// promptly is how soon the next command of a prompt client comes.
+	promptly = 100 * time.Microsecond
+)
+
+// Read is that of net.Conn. Between the messages that a prompt client downloads it does
+// not sleep at once: a download by a client near by is a fifth faster for that. After
+// a few words both are better on one processor.
+func (p *pace) Read(b []byte) (int, error) {
+	replied := p.replied
+	p.replied = 0
+	if replied < message {
+		return p.Conn.Read(b)
+	}
+	began := time.Now()
+	if p.prompt {
+		if n, err := socket.ReadSoon(p.Conn, b); err != socket.ErrWait {
+			return n, err
+		}
+	}
+	n, err := p.Conn.Read(b)
+	p.prompt = time.Since(began) < promptly
+	return n, err
 }
 
 // Write is that of net.Conn. Its deadline is the earlier one of the client's pace
 // and SetWriteDeadline.
 func (p *pace) Write(b []byte) (n int, err error) {
+	p.replied += len(b)
 	// Most replies need no deadline, which would be a timer each.
 	if p.ends.IsZero() || time.Now().Before(p.ends) {
 		if n, err = socket.TryWrite(p.Conn, b); n == len(b) || err != nil {

@@ -329,6 +329,9 @@ func (s *session) finish() {
 		s.ended = "made room for another"
 	}
 	defer s.conn.close()
+	if s.ended == "quit" {
+		s.conn.answer()
+	}
 	s.server.live.remove(s)
 	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))
 	attrs := []any{"remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended, "user", s.login,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -205,4 +206,55 @@ func TestOthers(t *testing.T) {
 	if Quick(a) != a {
 		t.Error("a connection that is none of TCP is another one now")
 	}
+}
+
+// Whoever waits for a moment gets what comes in it, and else is told to wait.
+func TestReadSoon(t *testing.T) {
+	near, far := pair(t)
+	buf := make([]byte, 10)
+	if n, err := ReadSoon(near, buf); n != 0 || err != ErrWait {
+		t.Errorf("before anything came: %d, %v", n, err)
+	}
+	for got := 0; got < 1000; {
+		go far.Write([]byte("x"))
+		n, err := ReadSoon(near, buf)
+		if err == ErrWait {
+			n, err = near.Read(buf)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += n
+	}
+	far.Close()
+	n, err := 0, ErrWait
+	for until := time.Now().Add(10 * time.Second); (err == ErrWait || err == nil) && time.Now().Before(until); {
+		n, err = ReadSoon(near, buf)
+	}
+	if n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+}
+
+type never struct {
+	net.Conn
+	tries int
+}
+
+func (c *never) TryRead([]byte) (int, error) { c.tries++; return 0, ErrWait }
+
+// It ends also where time stands still, and others do not wait.
+func TestReadSoonEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(never)
+		if _, err := ReadSoon(c, nil); err != ErrWait || c.tries < 2 {
+			t.Errorf("%d tries, %v", c.tries, err)
+		}
+		waitingSoon.Store(true)
+		defer waitingSoon.Store(false)
+		c.tries = 0
+		if _, err := ReadSoon(c, nil); err != ErrWait || c.tries != 1 {
+			t.Errorf("while another waits: %d tries, %v", c.tries, err)
+		}
+	})
 }
