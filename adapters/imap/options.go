@@ -40,9 +40,10 @@ type Options struct {
 	// due ("60s").
 	ResponseTimeout time.Duration `toml:"response_timeout"`
 
-	// Prefetch is how much of the messages that follow a session asks for ahead
-	// of its client, once that gets one after the other ("16MB"). What the
-	// client has not taken waits at the server.
+	// Prefetch is how much of the messages that follow a session asks for at a time,
+	// ahead of its client, once that gets one after the other ("16MB"): twice that at
+	// first, and again when no more than that is to come. What the client has not
+	// taken waits at the server.
 	Prefetch Octets `toml:"prefetch"`
 
 	// KeepConnections is for how long after its login a connection is kept at
