@@ -39,6 +39,7 @@ Certificates are also read again when their files change.`,
 		Example: "  pop3gw serve --config /etc/pop3gw/config.toml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			abortOnCrash()
 			// Before anything is open, so that a signal never leaves it half started.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()

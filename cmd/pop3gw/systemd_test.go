@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -116,6 +118,25 @@ func TestSystemd(t *testing.T) {
 	if code := p.exit(t); code != 1 || !strings.Contains(p.out.String(), "config.toml:1: listeners: systemd listens on "+sockets[1].Addr().String()+
 		", and no listener has this address; correct ListenStream= in pop3gw.socket, or add the listener") {
 		t.Errorf("exit code %d: %s", code, p.out)
+	}
+}
+
+// The watchdog's signal does not end it as a wrong configuration does, after which systemd
+// would not start it again, and leaves no core file.
+func TestWatchdogSignal(t *testing.T) {
+	_, dir, _ := startServe(t)
+	p := startCommand(t, dir, exec.Command("/bin/sh", "-c", `ulimit -S -c unlimited; cd "$1" && exec "$0" serve --config config.toml`, os.Args[0], dir))
+	p.out.find(t, "msg=ready")
+	if limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.Process.Pid)); err != nil || !regexp.MustCompile(`Max core file size +0 `).Match(limits) {
+		t.Errorf("%s, %v", limits, err)
+	}
+	must(t, p.Process.Signal(syscall.SIGABRT))
+	p.exit(t)
+	if status := p.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGABRT || status.CoreDump() {
+		t.Errorf("it ended with %v", p.ProcessState)
+	}
+	if out := p.out.String(); !strings.Contains(out, "goroutine ") {
+		t.Errorf("nothing says what it did:\n%s", out)
 	}
 }
 
