@@ -258,7 +258,7 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	attempt.succeeded()
 	s.conn.loggedIn.Store(true)
 	entry.opened()
-	took := time.Since(start)
+	s.attempted(mechanism, account.AdapterName, time.Since(start), nil)
 	s.login, s.adapter, s.policy = account.Name, account.AdapterName, account.Policy
 	s.retrievals = account.Name + "+" + account.Folder
 	s.drop, s.held = &snapshot{maildrop: maildrop}, account.Held // from here on they will be closed
@@ -268,7 +268,6 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	s.reached(Transaction)
 	s.conn.reply("+OK", s.drop.totals())
 	s.conn.answer() // who waits for it need not wait for the log
-	s.attempted(mechanism, account.AdapterName, took, nil)
 	s.log.Info("login", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "user", s.login,
 		"messages", s.drop.count, "octets", s.drop.octets)
 	return nil

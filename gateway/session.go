@@ -329,11 +329,11 @@ func (s *session) finish() {
 		s.ended = "made room for another"
 	}
 	defer s.conn.close()
+	s.server.live.remove(s)
+	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))
 	if s.ended == "quit" {
 		s.conn.answer()
 	}
-	s.server.live.remove(s)
-	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))
 	attrs := []any{"remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended, "user", s.login,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}

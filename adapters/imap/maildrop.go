@@ -44,7 +44,8 @@ type maildrop struct {
 	missing     bitset          // messages that UPDATE did not find any more
 	retrieved   bitset          // messages retrieved whole that are still to be marked as \Seen
 	sequence    sequence
-	overdue     int // behind the message that did not come in its turn, and is fetched alone; 0 is none
+	overdue     int  // behind the message that did not come in its turn, and is fetched alone; 0 is none
+	mixed       bool // one of a later window came in its place
 	*upstream
 
 	// readOnly is the error of DELE where the mailbox cannot be opened for writing,

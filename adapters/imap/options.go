@@ -42,8 +42,8 @@ type Options struct {
 
 	// Prefetch is how much of the messages that follow a session asks for at a time,
 	// ahead of its client, once that gets one after the other ("16MB"): twice that at
-	// first, and again when no more than that is to come. What the client has not
-	// taken waits at the server.
+	// first, and again in time, when no more than that is to come. What the client
+	// has not taken waits at the server.
 	Prefetch Octets `toml:"prefetch"`
 
 	// KeepConnections is for how long after its login a connection is kept at

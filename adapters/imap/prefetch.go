@@ -44,11 +44,11 @@ func (s *sequence) add(m *message) { s.next, s.part = m.i+1, m.part }
 // waits at the server.
 //
 // They are asked for in windows, a command for each, of which the first is twice as
-// large as the others. When no more than one is to come, the next is asked for, so that
-// the server always has something to send: 16 MB last for a round trip of 40 ms at
-// 400 MB/s. But it is not asked for before it is due, since a server with two commands
-// may go on with the later one: Dovecot does where it has to wait between two messages
-// until there is room for its output.
+// large as the others, so that the server always has something to send: 16 MB last for
+// a round trip of 40 ms at 400 MB/s. The next is asked for when no more than one is to
+// come, and not before it is due, since a server with two commands may go on with the
+// later one: Dovecot does where it has to wait between two messages until there is room
+// for its output.
 type ahead struct {
 	d      *maildrop
 	part   part
@@ -58,12 +58,14 @@ type ahead struct {
 	asked  int            // behind the last of these
 	octets int64          // of the messages from taken to asked
 	held   map[int][]byte // messages that came before their turn
-	room   int64          // octets of which there may be more
+	room   int64          // octets that may be held besides
 	inTurn bool           // the last one that came was the next, and none was held
 
-	sent  time.Time // when the first window was asked for
-	began time.Time // when its first message came
-	came  int64     // octets of the messages since
+	sent   time.Time     // when the first window was asked for
+	notice time.Duration // how long before it is needed the next is asked for; 0 until the first message comes
+	began  time.Time     // when the rate is measured from
+	came   int64         // octets that have come since, but for coming
+	coming int64         // those of the last message
 }
 
 // prefetched returns a message that was, or is now, asked for together with
@@ -82,7 +84,7 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 	}
 	d.stopAhead(m.ctx)
 	limit := int64(d.adapter.options.Prefetch)
-	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: limit, sent: time.Now()}
+	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: 2 * limit, sent: time.Now()}
 	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
 		return nil, nil
 	}
@@ -150,13 +152,23 @@ func (a *ahead) grow(limit int64) string {
 const serverPause = 10 * time.Millisecond
 
 // due reports whether another window is to be asked for: when what is to come lasts,
-// at the rate so far, no longer than twice the time until the first message came.
+// at the rate since the last was, no longer than twice the time until the first message
+// came.
 func (a *ahead) due() bool {
-	if a.d.apart || a.octets > int64(a.d.adapter.options.Prefetch) {
+	if a.d.apart || a.came == 0 || a.octets > int64(a.d.adapter.options.Prefetch) {
 		return false
 	}
-	notice := 2 * max(a.began.Sub(a.sent), serverPause)
-	return float64(a.octets)*float64(time.Since(a.began)) <= float64(a.came)*float64(notice)
+	return float64(a.octets)*float64(time.Since(a.began)) <= float64(a.came)*float64(a.notice)
+}
+
+// note counts a message that begins to come.
+func (a *ahead) note(octets int64) {
+	if a.notice == 0 {
+		a.began = time.Now()
+		a.notice = 2 * max(a.began.Sub(a.sent), serverPause)
+	}
+	a.came += a.coming
+	a.coming = octets
 }
 
 // between reports whether another window begins behind message i, up to j.
@@ -179,18 +191,15 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		if err != nil {
 			return nil, a.ended(err)
 		}
-		if a.began.IsZero() {
-			a.began = time.Now()
-		}
-		a.came += b.Size()
 		j, listed := slices.BinarySearch(a.d.messages.uids, uint32(b.UID()))
 		_, twice := a.held[j]
-		switch {
-		case !listed || j < i || j >= a.asked || twice:
+		if !listed || j < i || j >= a.asked || twice {
 			return nil, a.giveUp(ctx, errUnwanted)
-		case j > i: // those between are missing, or come later
+		}
+		a.note(a.size(j))
+		if j > i { // those between are missing, or come later
 			mixed := a.between(i, j)
-			if !mixed && a.inTurn && a.octets-a.size(i) > a.room { // missing, as it looks
+			if !mixed && a.inTurn && a.octets-a.size(i) > int64(a.d.adapter.options.Prefetch) { // missing, as it looks
 				return nil, a.pass(ctx, false)
 			}
 			if err := a.hold(ctx, j, b, mixed); err != nil {
@@ -213,6 +222,7 @@ func (a *ahead) next(b body) (body, error) {
 			if err := a.bodies.More(set); err != nil {
 				return nil, err
 			}
+			a.began, a.came, a.coming = time.Now(), 0, 0
 		}
 	}
 	return b, nil
@@ -272,22 +282,22 @@ func (a *ahead) ended(err error) error {
 
 // pass gives up what was asked for, since the next message does not come, and there
 // is no room for all that come before it. That message is fetched alone then: if it
-// is there, and not gone, the others came out of order. Where windows were mixed, they
-// are asked for one after the other from now on. Its error is that of giveUp.
+// is there, and not gone, the others came out of order. mixed says that what came
+// instead is of a later window. Its error is that of giveUp.
 func (a *ahead) pass(ctx context.Context, mixed bool) error {
-	if mixed {
-		a.d.log.Debug("one window after the other now", "server", a.d.adapter.options.Address, "error", errNoRoom)
-		a.d.apart = true
-	} else {
-		a.d.overdue = a.taken + 1
-	}
+	a.d.overdue, a.d.mixed = a.taken+1, mixed
 	a.d.stopAhead(ctx)
 	return a.d.conn.Err()
 }
 
 // came is called where a message was fetched alone.
 func (d *maildrop) came(m *message) {
-	if d.overdue == m.i+1 {
+	switch {
+	case d.overdue != m.i+1:
+	case d.mixed:
+		d.log.Debug("one window after the other now", "server", d.adapter.options.Address, "error", errNoRoom)
+		d.apart, d.overdue = true, 0
+	default:
 		d.fetchAlone(errNoRoom)
 	}
 }
