@@ -266,10 +266,9 @@ func (s *session) enter(mechanism string, client Credentials, authenticate func(
 	s.drop.reset()
 	s.state = transaction
 	s.reached(Transaction)
-	s.conn.reply("+OK", s.drop.totals())
-	s.conn.answer() // who waits for it need not wait for the log
 	s.log.Info("login", "remote", s.addr.String(), "tls", s.tlsName(), "mechanism", mechanism, "user", s.login,
 		"messages", s.drop.count, "octets", s.drop.octets)
+	s.conn.reply("+OK", s.drop.totals())
 	return nil
 }
 

@@ -271,13 +271,6 @@ func (c *conn) flush() error {
 	return c.writeErr
 }
 
-// answer sends what is buffered, if the client waits for it: it has sent no more.
-func (c *conn) answer() {
-	if c.start == c.end {
-		c.flush()
-	}
-}
-
 // send writes p.
 func (c *conn) send(p []byte) (int, error) {
 	c.activity.publish()

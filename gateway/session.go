@@ -331,9 +331,6 @@ func (s *session) finish() {
 	defer s.conn.close()
 	s.server.live.remove(s)
 	s.server.observer().Ended(s.options.counts.address, s.ended, time.Since(s.started))
-	if s.ended == "quit" {
-		s.conn.answer()
-	}
 	attrs := []any{"remote", s.addr.String(), "tls", s.tlsName(), "ended", s.ended, "user", s.login,
 		"retrieved", s.stats.retrieved, "tops", s.stats.topped, "octets", s.stats.octets, "removed", s.stats.removed,
 		"duration", time.Since(s.started).Round(time.Millisecond)}
