@@ -36,8 +36,8 @@ type pace struct {
 }
 
 const (
-	// message is the length of replies that are one, in octets, rather than a few words.
-	message = 16 << 10
+	// longReply is how many octets a reply has that is a message rather than a few words.
+	longReply = 16 << 10
 	// promptly is how soon the next command of a prompt client comes.
 	promptly = 100 * time.Microsecond
 )
@@ -48,7 +48,7 @@ const (
 func (p *pace) Read(b []byte) (int, error) {
 	replied := p.replied
 	p.replied = 0
-	if replied < message {
+	if replied < longReply {
 		return p.Conn.Read(b)
 	}
 	began := time.Now()

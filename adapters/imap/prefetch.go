@@ -83,13 +83,13 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 		}
 	}
 	d.stopAhead(m.ctx)
-	limit := int64(d.adapter.options.Prefetch)
-	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, room: 2 * limit, sent: time.Now()}
-	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > limit {
+	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, sent: time.Now()}
+	a.room = 2 * a.window() // for all that can be asked for
+	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > a.window() {
 		return nil, nil
 	}
 	var err error
-	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow(2*limit), m.section); err != nil {
+	if a.bodies, err = d.conn.FetchBodies(m.ctx, a.grow(2*a.window()), m.section); err != nil {
 		return nil, err
 	}
 	d.ahead = a
@@ -120,6 +120,9 @@ func (d *maildrop) stopAhead(ctx context.Context) {
 	}
 }
 
+// window is how many octets a window has at most, but for the first.
+func (a *ahead) window() int64 { return int64(a.d.adapter.options.Prefetch) }
+
 // size is about how many octets there are of message i.
 func (a *ahead) size(i int) int64 {
 	if a.part == header {
@@ -134,7 +137,7 @@ func (a *ahead) grow(limit int64) string {
 	first, end := a.asked, a.asked
 	for octets := int64(0); end < a.d.Len(); end++ {
 		octets += a.size(end)
-		if octets > limit || a.size(end) > int64(a.d.adapter.options.Prefetch) { // large ones are fetched alone
+		if octets > limit || a.size(end) > a.window() { // large ones are fetched alone
 			break
 		}
 	}
@@ -155,7 +158,7 @@ const serverPause = 10 * time.Millisecond
 // at the rate since the last was, no longer than twice the time until the first message
 // came.
 func (a *ahead) due() bool {
-	if a.d.apart || a.came == 0 || a.octets > int64(a.d.adapter.options.Prefetch) {
+	if a.d.apart || a.came == 0 || a.octets > a.window() {
 		return false
 	}
 	return float64(a.octets)*float64(time.Since(a.began)) <= float64(a.came)*float64(a.notice)
@@ -199,10 +202,11 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 		a.note(a.size(j))
 		if j > i { // those between are missing, or come later
 			mixed := a.between(i, j)
-			if !mixed && a.inTurn && a.octets-a.size(i) > int64(a.d.adapter.options.Prefetch) { // missing, as it looks
-				return nil, a.pass(ctx, false)
+			missing := !mixed && a.inTurn && a.octets-a.size(i) > a.window() // as it looks
+			if missing || !a.reserve(b.Size()) {
+				return nil, a.pass(ctx, mixed)
 			}
-			if err := a.hold(ctx, j, b, mixed); err != nil {
+			if err := a.hold(j, b); err != nil {
 				return nil, err
 			}
 			continue
@@ -218,7 +222,7 @@ func (a *ahead) take(ctx context.Context) (body, error) {
 func (a *ahead) next(b body) (body, error) {
 	a.advance()
 	if a.bodies != nil && a.due() {
-		if set := a.grow(int64(a.d.adapter.options.Prefetch)); set != "" {
+		if set := a.grow(a.window()); set != "" {
 			if err := a.bodies.More(set); err != nil {
 				return nil, err
 			}
@@ -237,13 +241,18 @@ func (a *ahead) advance() {
 	}
 }
 
-// hold keeps a message that came before its turn, if there is room for it. mixed says
-// that it is of a later window.
-func (a *ahead) hold(ctx context.Context, j int, b *link.Body, mixed bool) error {
-	size := b.Size()
+// reserve takes room for a message that came before its turn, if there is so much.
+func (a *ahead) reserve(size int64) bool {
 	if size > a.room || !a.d.adapter.held.take(size) {
-		return a.pass(ctx, mixed)
+		return false
 	}
+	a.room -= size
+	return true
+}
+
+// hold keeps a message that room was taken for.
+func (a *ahead) hold(j int, b *link.Body) error {
+	size := b.Size()
 	raw := make([]byte, size)
 	_, err := io.ReadFull(b, raw)
 	if err == nil {
@@ -257,7 +266,6 @@ func (a *ahead) hold(ctx context.Context, j int, b *link.Body, mixed bool) error
 	if a.held == nil {
 		a.held = make(map[int][]byte)
 	}
-	a.room -= size
 	a.held[j] = raw
 	return nil
 }

@@ -99,6 +99,47 @@ func after(roundTrip time.Duration, nc net.Conn) net.Conn {
 	return near
 }
 
+// openFar opens a maildrop of a server that is so far away, and closes all when the test
+// is over in a bubble.
+func (s *fakeServer) openFar(t *testing.T, o Options, roundTrip time.Duration) gateway.Maildrop {
+	t.Helper()
+	a, _ := s.adapter(t, o)
+	a.link.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := s.dial(ctx, network, address)
+		return after(roundTrip, nc), err
+	}
+	d, err := a.Open(t.Context(), account(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(d, a) })
+	return d
+}
+
+func closeAll(d gateway.Maildrop, a *Adapter) {
+	d.Close()
+	a.Close()
+	time.Sleep(time.Minute) // for LOGOUT
+}
+
+// wantPart is wantMessage, or with lines wantTop.
+func wantPart(t testing.TB, d gateway.Maildrop, i, lines int, raw string) {
+	t.Helper()
+	if lines < 0 {
+		wantMessage(t, d, i, raw)
+	} else {
+		wantTop(t, d, i, lines, raw)
+	}
+}
+
+// unlocked answers as the server does of itself, which would hold its lock while the
+// client does not read.
+var unlocked = together(func(c *fakeConn, answers []string) {
+	tag := c.tag
+	io.WriteString(c, strings.Join(answers, ""))
+	c.send("%s OK", tag)
+})
+
 func TestPrefetchRoundTrips(t *testing.T) {
 	const n, roundTrip = 200, 40 * time.Millisecond
 	for _, tt := range []struct {
@@ -118,22 +159,10 @@ func TestPrefetchRoundTrips(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSeries(n, tt.size)
-			a, _ := s.adapter(t, Options{Prefetch: tt.prefetch})
-			a.link.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-				nc, err := s.dial(ctx, network, address)
-				return after(roundTrip, nc), err
-			}
-			d, err := a.Open(t.Context(), account(a))
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := s.openFar(t, Options{Prefetch: tt.prefetch}, roundTrip)
 			begun := time.Now()
 			for i := range n {
-				if tt.lines < 0 {
-					wantMessage(t, d, i, s.messages[i].raw)
-				} else {
-					wantTop(t, d, i, tt.lines, s.messages[i].raw)
-				}
+				wantPart(t, d, i, tt.lines, s.messages[i].raw)
 			}
 			if took := int(time.Since(begun) / roundTrip); took < tt.least || took > tt.most {
 				t.Errorf("prefetch %d, messages of %d octets, %d lines: %d round trips, want %d to %d", tt.prefetch, tt.size, tt.lines, took, tt.least, tt.most)
@@ -141,9 +170,6 @@ func TestPrefetchRoundTrips(t *testing.T) {
 			if s.dialled() != 1 {
 				t.Errorf("%d connections", s.dialled())
 			}
-			d.Close()
-			a.Close()
-			time.Sleep(time.Minute) // for LOGOUT
 		})
 	}
 }
@@ -258,9 +284,7 @@ func TestPrefetchMixed(t *testing.T) {
 			for i := range n {
 				wantMessage(t, d, i, s.messages[i].raw)
 			}
-			d.Close()
-			a.Close()
-			time.Sleep(time.Minute) // for LOGOUT
+			closeAll(d, a)
 			if fetches := s.seen("UID FETCH"); mixed == 0 || s.dialled() != tt.conns || fetches > tt.max {
 				t.Errorf("%s: mixed %d times, %d fetches on %d connections: %q", tt.name, mixed, fetches, s.dialled(), s.commands)
 			}
@@ -299,23 +323,11 @@ func TestPrefetchPace(t *testing.T) {
 				}
 				return false
 			})
-			a, _ := s.adapter(t, Options{Prefetch: tt.prefetch})
-			a.link.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-				nc, err := s.dial(ctx, network, address)
-				return after(roundTrip, nc), err
-			}
-			d, err := a.Open(t.Context(), account(a))
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := s.openFar(t, Options{Prefetch: tt.prefetch}, roundTrip)
 			var waited time.Duration
 			for i := range tt.n {
 				begun := time.Now()
-				if tt.lines < 0 {
-					wantMessage(t, d, i, s.messages[i].raw)
-				} else {
-					wantTop(t, d, i, tt.lines, s.messages[i].raw)
-				}
+				wantPart(t, d, i, tt.lines, s.messages[i].raw)
 				if i > 1 { // which have to come from the server
 					waited += time.Since(begun)
 				}
@@ -335,9 +347,6 @@ func TestPrefetchPace(t *testing.T) {
 					t.Errorf("%s: window %d was asked for %v after the one before, want %v at least", tt.name, i, between, tt.least)
 				}
 			}
-			d.Close()
-			a.Close()
-			time.Sleep(time.Minute) // for LOGOUT
 		})
 	}
 }
@@ -360,12 +369,7 @@ func TestPrefetchExpungedNeighbours(t *testing.T) {
 			const n, size = 200, 30 << 10
 			s := newSeries(n, size)
 			messages := slices.Clone(s.messages)
-			// As in TestPrefetchStops.
-			s.does(together(func(c *fakeConn, answers []string) {
-				tag := c.tag
-				io.WriteString(c, strings.Join(answers, ""))
-				c.send("%s OK", tag)
-			}))
+			s.does(unlocked)
 			a, _ := s.adapter(t, Options{Prefetch: 20 * (size + 10)})
 			a.held = new(budget)
 			a.held.take(tt.used)
@@ -386,9 +390,7 @@ func TestPrefetchExpungedNeighbours(t *testing.T) {
 			if conns := s.dialled(); conns > tt.conns || d.(*maildrop).apart || d.(*maildrop).alone {
 				t.Errorf("%s: %d connections; one window after the other is %v, each message alone %v", tt.name, conns, d.(*maildrop).apart, d.(*maildrop).alone)
 			}
-			d.Close()
-			a.Close()
-			time.Sleep(time.Minute) // for LOGOUT
+			closeAll(d, a)
 		})
 	}
 }
@@ -446,12 +448,7 @@ func TestPrefetchExpungedOfMany(t *testing.T) {
 	const n, size = 120, 300 << 10
 	s := newSeries(n, size)
 	messages := slices.Clone(s.messages)
-	// As in TestPrefetchStops.
-	s.does(together(func(c *fakeConn, answers []string) {
-		tag := c.tag
-		io.WriteString(c, strings.Join(answers, ""))
-		c.send("%s OK", tag)
-	}))
+	s.does(unlocked)
 	a, log := s.adapter(t, Options{})
 	d, err := a.Open(t.Context(), account(a))
 	if err != nil {
@@ -519,12 +516,7 @@ func TestPrefetchStops(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(tt.name, size), func(t *testing.T) {
 				s := newSeries(11, size) // so that no window has one message
-				// The server of itself would hold its lock while it cannot go on.
-				s.does(together(func(c *fakeConn, answers []string) {
-					tag := c.tag
-					io.WriteString(c, strings.Join(answers, ""))
-					c.send("%s OK", tag)
-				}))
+				s.does(unlocked)
 				d := s.open(t, Options{})
 				messages := slices.Clone(s.messages)
 				for i := range 4 {
