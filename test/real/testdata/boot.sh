@@ -5,15 +5,8 @@
 # so does all of it.
 set -eu
 package=$1 script=$2 out=$3
-over=$(mktemp -d)
-mount -t tmpfs tmpfs "$over"
-mkdir "$over/upper" "$over/work" "$over/root"
-root=$over/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$over/upper,workdir=$over/work" "$root"
-mount -t proc proc "$root/proc"
+. "$(dirname "$0")/copy.sh"
 mount -t sysfs -o ro sysfs "$root/sys"
-mount -t tmpfs tmpfs "$root/tmp"
-mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for device in null zero full random urandom tty; do
 	touch "$root/dev/$device"
@@ -34,7 +27,6 @@ fi
 # Of the units of this system no more than what every boot has.
 rm -rf "$root/etc/systemd/system" "$root/var/log/journal"
 mkdir -p "$root/etc/systemd/system"
-cp "$package" "$root/tmp/pop3gw.deb"
 chroot "$root" dpkg --install /tmp/pop3gw.deb >/dev/null 2>&1
 cp "$script" "$root/usr/local/bin/trial"
 touch "$root/etc/trial.out"

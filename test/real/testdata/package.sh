@@ -2,16 +2,10 @@
 # Installs a Debian package in a copy of this system that ends with this script, and
 # prints what comes of it: package.sh PACKAGE. Run it in a mount namespace.
 set -eu
-over=$(mktemp -d)
-mount -t tmpfs tmpfs "$over"
-mkdir "$over/upper" "$over/work" "$over/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$over/upper,workdir=$over/work" "$over/root"
-mount -t proc proc "$over/root/proc"
-mount --rbind /dev "$over/root/dev"
-mount -t tmpfs tmpfs "$over/root/tmp"
-mount -t tmpfs tmpfs "$over/root/run"
-cp "$1" "$over/root/tmp/pop3gw.deb"
-inside() { echo "# $*"; chroot "$over/root" "$@" 2>&1 || echo "status $?"; }
+package=$1
+. "$(dirname "$0")/copy.sh"
+mount --rbind /dev "$root/dev"
+inside() { echo "# $*"; chroot "$root" "$@" 2>&1 || echo "status $?"; }
 
 inside dpkg --install /tmp/pop3gw.deb
 inside dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' pop3gw
