@@ -29,14 +29,14 @@ type lab struct {
 }
 
 // newLab makes everything but the mail in a folder of its own.
-func newLab(ctx context.Context) (l *lab, err error) {
+func newLab(ctx context.Context) (_ *lab, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("root is needed, for Dovecot; run this as root or with sudo")
 	}
 	if _, err := exec.LookPath("dovecot"); err != nil {
 		return nil, fmt.Errorf("%w; apt-get install dovecot-pop3d dovecot-imapd", err)
 	}
-	l = new(lab)
+	l := new(lab)
 	if l.dir, err = os.MkdirTemp("", "pop3gw-bench-"); err != nil {
 		return nil, err
 	}

@@ -64,7 +64,12 @@ type entry struct {
 	r       *remembered
 	unsaved bool
 	saved   time.Time // when it was written last
+	rows    rows
 }
+
+// rows says of the parts of messages, by part, whether a session that began with one
+// went on with that of the next message.
+type rows [some + 1]bool
 
 // recall returns what is remembered of a mailbox, or nil.
 func (m *memory) recall(key string) *remembered {
@@ -125,6 +130,26 @@ func (m *memory) put(e *entry) {
 		last := m.used.Back()
 		m.drop(last)
 		m.save(last.Value.(*entry))
+	}
+}
+
+// inRows reports whether the last session that got messages began with two in a row, of
+// this part. It is merely remembered as long as the listing is.
+func (m *memory) inRows(key string, p part) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[key]
+	return e != nil && e.Value.(*entry).rows[p]
+}
+
+// noteRows has inRows report yes for this part, and no for the others.
+func (m *memory) noteRows(key string, p part, yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.entries[key]; e != nil {
+		var now rows
+		now[p] = yes
+		e.Value.(*entry).rows = now
 	}
 }
 

@@ -39,6 +39,20 @@ func (s *sequence) goesOn(m *message) bool { return s.next > 0 && m.i == s.next 
 // add notes that the client got m.
 func (s *sequence) add(m *message) { s.next, s.part = m.i+1, m.part }
 
+// inRow reports whether m is likely to be followed by the next message: it goes on with a
+// row, or is the first of a session, and that before began with a row.
+func (d *maildrop) inRow(m *message) bool {
+	if d.sequence.next == 0 {
+		return d.adapter.memory.inRows(d.key, m.part)
+	}
+	goesOn := d.sequence.goesOn(m)
+	if !d.began {
+		d.began = true
+		d.adapter.memory.noteRows(d.key, m.part, goesOn)
+	}
+	return goesOn
+}
+
 // ahead is a row of messages, or of their headers, asked for before the client
 // did, by index. They are read as the client gets them: what is still to come
 // waits at the server.
@@ -72,6 +86,7 @@ type ahead struct {
 // those behind it. If m is to be fetched alone, it returns nil, and the
 // connection is free.
 func (d *maildrop) prefetched(m *message) (body, error) {
+	inRow := d.inRow(m)
 	if a := d.ahead; a != nil && a.d == d && m.part == a.part && m.i == a.taken && m.i < a.asked {
 		b, err := a.take(m.ctx)
 		if b != nil || err != nil {
@@ -85,7 +100,7 @@ func (d *maildrop) prefetched(m *message) (body, error) {
 	d.stopAhead(m.ctx)
 	a := &ahead{d: d, part: m.part, taken: m.i, asked: m.i, sent: time.Now()}
 	a.room = 2 * a.window() // for all that can be asked for
-	if d.alone || d.overdue == m.i+1 || m.part == some || !d.sequence.goesOn(m) || m.i+1 == d.Len() || a.size(m.i) > a.window() {
+	if d.alone || d.overdue == m.i+1 || m.part == some || !inRow || m.i+1 == d.Len() || a.size(m.i) > a.window() {
 		return nil, nil
 	}
 	var err error

@@ -174,6 +174,84 @@ func TestPrefetchRoundTrips(t *testing.T) {
 	}
 }
 
+// Where a session began with two messages in a row, the next one prefetches from its first
+// message on, and where that was wrong, the one after it does not.
+func TestPrefetchFirst(t *testing.T) {
+	type session struct {
+		lines   int
+		gets    []int
+		fetches int
+	}
+	for _, tt := range []struct {
+		name     string
+		sessions []session
+	}{
+		{"messages", []session{{-1, []int{0, 1, 2}, 2}, {-1, []int{0, 1, 2}, 1}, {-1, []int{5, 6, 7}, 1}}},
+		{"headers", []session{{0, []int{0, 1, 2}, 2}, {0, []int{0, 1, 2}, 1}, {-1, []int{0, 1, 2}, 2}, {0, []int{0, 1}, 2}}},
+		{"lines", []session{{1, []int{0, 1, 2}, 3}, {1, []int{0, 1, 2}, 3}}},
+		{"another one", []session{{-1, []int{0, 1, 2}, 2}, {-1, []int{0, 5}, 2}, {-1, []int{0, 1, 2}, 2}}},
+		{"no other", []session{{-1, []int{0, 1, 2}, 2}, {-1, []int{0}, 1}, {-1, []int{0, 1, 2}, 2}}},
+		{"the last", []session{{-1, []int{8, 9}, 2}, {-1, []int{9}, 1}, {-1, []int{8, 9}, 1}}},
+		{"nothing", []session{{-1, []int{8, 9}, 2}, {-1, nil, 0}, {-1, []int{8, 9}, 1}}},
+		{"no row", []session{{-1, []int{3, 2, 1, 2, 3}, 4}, {-1, []int{0, 1}, 2}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSeries(10, 2000)
+			a, _ := s.adapter(t, Options{})
+			defer a.Close()
+			for n, session := range tt.sessions {
+				d := s.poll(t, a)
+				before := s.seen("UID FETCH") // for the listing
+				for _, i := range session.gets {
+					wantPart(t, d, i, session.lines, s.messages[i].raw)
+				}
+				d.Close()
+				if fetches := s.seen("UID FETCH") - before; fetches != session.fetches {
+					t.Errorf("session %d: %d fetches, want %d: %q", n, fetches, session.fetches, s.commands)
+				}
+			}
+		})
+	}
+}
+
+// A session whose first message is fetched with those behind it is right where that message
+// is gone, or the server refuses.
+func TestPrefetchFirstFails(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(s *fakeServer)
+	}{
+		{"gone", func(s *fakeServer) { s.change(func(s *fakeServer) { s.remove(s.messages[0].uid) }) }},
+		{"refused", func(s *fakeServer) {
+			s.does(together(func(c *fakeConn, _ []string) { c.done("NO [LIMIT] one at a time") }))
+		}},
+		{"cut", func(s *fakeServer) { s.does(once(together(func(c *fakeConn, _ []string) { c.Close() }))) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSeries(10, 2000)
+			a, _ := s.adapter(t, Options{})
+			defer a.Close()
+			messages := slices.Clone(s.messages)
+			for n := range 3 {
+				d := s.poll(t, a)
+				if n == 1 {
+					tt.do(s)
+				}
+				for i := range d.Len() {
+					if n == 1 && i == 0 && tt.name == "gone" {
+						if _, err := read(t, d, i, -1); !errors.Is(err, gateway.ErrGone) {
+							t.Errorf("error is %v", err)
+						}
+						continue
+					}
+					wantMessage(t, d, i, messages[i+len(messages)-d.Len()].raw)
+				}
+				d.Close()
+			}
+		})
+	}
+}
+
 // Whatever a server makes of a fetch of several messages, each is right in the
 // end, or reading it fails.
 func TestPrefetchOddAnswers(t *testing.T) {
