@@ -67,6 +67,7 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("writing mail: %w", err)
 	}
 	fmt.Printf("mail written in %.1f s\n", time.Since(begin).Seconds())
+	syscall.Sync() // else it is written while the first works are measured
 	time.Sleep(mailSettles)
 	var all []outcome
 	var failed error
@@ -108,11 +109,14 @@ func (o options) write(all []outcome, environment string) error {
 }
 
 // selected are the works that only names, between commas: by their name, or
-// else by a part of it.
+// else by a part of it. All are if it is empty.
 func selected(all []work, only string) []work {
 	chosen := make(map[string]bool)
 	for part := range strings.SplitSeq(only, ",") {
 		part = strings.TrimSpace(part)
+		if part == "" && only != "" {
+			continue
+		}
 		exact := slices.ContainsFunc(all, func(w work) bool { return w.name == part })
 		for _, w := range all {
 			if w.name == part || !exact && strings.Contains(w.name, part) {

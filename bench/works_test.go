@@ -74,6 +74,7 @@ func TestWorksAreWhole(t *testing.T) {
 		"big":            "big",
 		"-storm,-big":    "imap-big, imap-storm",
 		"nothing":        "",
+		"big,":           "big",
 	} {
 		if got := names(selected(l.works(full), only)); got != want {
 			t.Errorf("%q selects %s, want %s", only, got, want)
