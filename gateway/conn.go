@@ -38,7 +38,10 @@ var (
 	errTimeout     = errors.New("timed out")
 )
 
-var writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte) }}
+var (
+	readBuffers  = sync.Pool{New: func() any { return new([readBufferSize]byte) }} // all zero
+	writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte) }}
+)
 
 // conn is a client's connection: bounded lines in, buffered octets out, each
 // with its time limit. Replies leave when the next read would have to wait, so
@@ -81,7 +84,7 @@ func newConn(nc net.Conn, limits Limits, late *late) *conn {
 	if limits.MaxSession > 0 {
 		p.ends = time.Now().Add(limits.MaxSession)
 	}
-	c := &conn{nc: p, pace: p, late: late, began: time.Now(), readBuf: make([]byte, readBufferSize)}
+	c := &conn{nc: p, pace: p, late: late, began: time.Now(), readBuf: readBuffers.Get().(*[readBufferSize]byte)[:]}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.draining, c.stop = context.WithCancel(c.ctx)
 	return c
@@ -409,4 +412,9 @@ func (c *conn) close() {
 		c.silence.stop()
 	}
 	c.nc.Close() // without c.mu: TLS may take seconds to say goodbye
+	if len(c.readBuf) == readBufferSize {
+		clear(c.readBuf)
+		readBuffers.Put((*[readBufferSize]byte)(c.readBuf))
+	}
+	c.readBuf, c.start, c.end = nil, 0, 0
 }

@@ -64,26 +64,33 @@ func parseTemplate(path string) (template, error) {
 // expand returns the path below root of the Maildir of a login name. It is local:
 // whatever the name, it does not leave root.
 func (t template) expand(user string) (string, error) {
-	values := []string{"{user}", user}
 	if err := checkPart(user); err != nil && strings.Contains(t.below, "{user}") {
 		return "", fmt.Errorf("login name %q %w", user, err)
 	}
+	var local, domain string
 	if strings.Contains(t.below, "{local}") || strings.Contains(t.below, "{domain}") {
 		at := strings.LastIndexByte(user, '@')
 		if at < 0 {
 			return "", fmt.Errorf("login name %q has no @: %w", user, errNoDomain)
 		}
-		local, domain := user[:at], user[at+1:]
+		local, domain = user[:at], user[at+1:]
 		if err := checkPart(local); err != nil {
 			return "", fmt.Errorf("the part before the @ of login name %q %w", user, err)
 		}
 		if err := checkPart(domain); err != nil {
 			return "", fmt.Errorf("the domain of login name %q %w", user, err)
 		}
-		values = append(values, "{local}", local, "{domain}", domain)
 	}
-	// A single pass: braces within a value are not looked at again.
-	path := strings.NewReplacer(values...).Replace(t.below)
+	// A single pass: braces within a value are not looked at again. A strings.Replacer
+	// would be 2 KB for each login.
+	values := map[string]string{"user": user, "local": local, "domain": domain}
+	path, rest, found := strings.Cut(t.below, "{")
+	for found {
+		var placeholder, between string
+		placeholder, rest, _ = strings.Cut(rest, "}")
+		between, rest, found = strings.Cut(rest, "{")
+		path += values[placeholder] + between
+	}
 	if !filepath.IsLocal(path) {
 		return "", fmt.Errorf("login name %q leads out of %s", user, t.root)
 	}

@@ -1,6 +1,7 @@
 package uidl
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
@@ -217,7 +218,7 @@ func Legal[T string | []byte](id T) bool {
 // AppendLegal makes dst[start:], a unique-id, legal: one that is not is replaced by
 // its hash. So is one that looks like such a hash, so that no two have the same.
 func AppendLegal(dst []byte, start int) []byte {
-	if id := dst[start:]; Legal(id) && !strings.HasPrefix(string(id), hashPrefix) {
+	if id := dst[start:]; Legal(id) && !bytes.HasPrefix(id, []byte(hashPrefix)) {
 		return dst
 	}
 	return AppendHash(dst[:start], dst[start:])
