@@ -104,7 +104,7 @@ func pollBox(n int) mailbox {
 }
 
 // sessionsFor is how many polls make one turn: more where they are quick.
-func sessionsFor(messages int) int { return max(3, min(40, 100_000/messages)) }
+func sessionsFor(messages int) int { return max(3, min(100, 100_000/messages)) }
 
 // onServer is a contender whose server is started, and warm by two polls of
 // each box.
