@@ -227,9 +227,9 @@ func certificate(t *testing.T, owner int) string {
 // deliver appends a message to alice's INBOX over IMAP, as curl does it.
 func deliver(t *testing.T, c composition, message []byte) {
 	t.Helper()
-	address := inspect(t, c.container(t, "dovecot"), "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 	path := write(t, filepath.Join(folder(t), "mail"), string(message), 0)
-	eventually(t, 30*time.Second, func() error { // Dovecot may only be starting
+	eventually(t, 30*time.Second, func() error { // Dovecot may only be starting, or its container be started again
+		address := inspect(t, c.container(t, "dovecot"), "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 		_, err := command(nil, nil, "curl", "--silent", "--show-error", "--insecure", "--max-time", "60", "--user", "alice@example.org:"+password,
 			"--upload-file", path, "imaps://"+address+"/INBOX")
 		return err
