@@ -111,12 +111,11 @@ func (o options) write(all []outcome, environment string) error {
 // selected are the works that only names, between commas: by their name, or
 // else by a part of it. All are if it is empty.
 func selected(all []work, only string) []work {
+	if only == "" {
+		return all
+	}
 	chosen := make(map[string]bool)
-	for part := range strings.SplitSeq(only, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" && only != "" {
-			continue
-		}
+	for part := range strings.FieldsFuncSeq(only, func(r rune) bool { return r == ',' || r == ' ' }) {
 		exact := slices.ContainsFunc(all, func(w work) bool { return w.name == part })
 		for _, w := range all {
 			if w.name == part || !exact && strings.Contains(w.name, part) {

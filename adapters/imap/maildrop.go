@@ -44,7 +44,7 @@ type maildrop struct {
 	missing     bitset          // messages that UPDATE did not find any more
 	retrieved   bitset          // messages retrieved whole that are still to be marked as \Seen
 	sequence    sequence
-	began       bool // the client got a second message, in a row or not
+	noted       bool // how the session began, since the client got a second message
 	overdue     int  // behind the message that did not come in its turn, and is fetched alone; 0 is none
 	mixed       bool // one of a later window came in its place
 	*upstream
@@ -179,8 +179,8 @@ func (d *maildrop) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	if !d.began && d.ahead != nil && d.ahead.d == d { // which was for nothing
-		d.adapter.memory.noteRows(d.key, d.ahead.part, false)
+	if !d.noted && d.ahead != nil && d.ahead.d == d { // which was for nothing
+		d.adapter.memory.noteBeginning(d.key, d.ahead.part, false)
 	}
 	d.stopAhead(ctx)
 	if err := d.markRetrieved(ctx); err != nil {

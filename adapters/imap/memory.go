@@ -64,12 +64,12 @@ type entry struct {
 	r       *remembered
 	unsaved bool
 	saved   time.Time // when it was written last
-	rows    rows
-}
 
-// rows says of the parts of messages, by part, whether a session that began with one
-// went on with that of the next message.
-type rows [some + 1]bool
+	// Whether the last session that got messages began with two in a row, and which
+	// part of them it got. Where that is not known it is false.
+	inRow bool
+	part  part
+}
 
 // recall returns what is remembered of a mailbox, or nil.
 func (m *memory) recall(key string) *remembered {
@@ -133,23 +133,21 @@ func (m *memory) put(e *entry) {
 	}
 }
 
-// inRows reports whether the last session that got messages began with two in a row, of
-// this part. It is merely remembered as long as the listing is.
-func (m *memory) inRows(key string, p part) bool {
+// beganInRow reports whether the last session that got messages began with two in a row,
+// of this part. It is merely remembered as long as the listing is.
+func (m *memory) beganInRow(key string, p part) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.entries[key]
-	return e != nil && e.Value.(*entry).rows[p]
+	return e != nil && e.Value.(*entry).inRow && e.Value.(*entry).part == p
 }
 
-// noteRows has inRows report yes for this part, and no for the others.
-func (m *memory) noteRows(key string, p part, yes bool) {
+// noteBeginning is what beganInRow goes by.
+func (m *memory) noteBeginning(key string, p part, inRow bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.entries[key]; e != nil {
-		var now rows
-		now[p] = yes
-		e.Value.(*entry).rows = now
+		e.Value.(*entry).inRow, e.Value.(*entry).part = inRow, p
 	}
 }
 

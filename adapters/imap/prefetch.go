@@ -43,12 +43,12 @@ func (s *sequence) add(m *message) { s.next, s.part = m.i+1, m.part }
 // row, or is the first of a session, and that before began with a row.
 func (d *maildrop) inRow(m *message) bool {
 	if d.sequence.next == 0 {
-		return d.adapter.memory.inRows(d.key, m.part)
+		return d.adapter.memory.beganInRow(d.key, m.part)
 	}
 	goesOn := d.sequence.goesOn(m)
-	if !d.began {
-		d.began = true
-		d.adapter.memory.noteRows(d.key, m.part, goesOn)
+	if !d.noted {
+		d.noted = true
+		d.adapter.memory.noteBeginning(d.key, m.part, goesOn)
 	}
 	return goesOn
 }
